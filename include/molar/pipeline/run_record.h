@@ -1,0 +1,62 @@
+/// The record that every picture carries: a JSON object, schema 1, and A1111's `parameters` text.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "molar/io/image.h"
+#include "molar/io/json_config.h"
+#include "molar/pipeline/generation_request.h"
+
+namespace molar {
+
+/// Seconds on the wall clock; step_s has one entry per model evaluation.
+struct RunTimings {
+  double load_s = 0, text_encoding_s = 0, decode_s = 0;
+  double first_step_s = 0;  ///< from process start to the end of the first evaluation
+  std::vector<double> step_s;
+  Json to_json() const;
+};
+
+/// What a file contributed to a picture.
+struct LoraRecord {
+  std::filesystem::path file;
+  std::string role;    ///< "subject", "style", "lora"
+  double weight = 1.0;
+  std::string sha256;  ///< of the bytes after the header, as A1111 and kohya count it
+  std::string key_family;
+  int64_t num_layers = 0, num_skipped_keys = 0;
+  std::string trigger_words, licence;
+};
+
+/// Everything needed to draw the picture again, and what drawing it took.
+struct RunRecord {
+  GenerationRequest request;  ///< as resolved: sizes, strength, sampler and this picture's seed are set, count = 1
+  ModelRequest model;
+  std::string model_family;   ///< "SD 1.x", ...
+  std::string scheduler_class;
+  std::string merge_method;   ///< as resolved; empty without two roles
+  std::vector<LoraRecord> loras;
+  int64_t num_chunks = 1, num_tokens = 0;
+  RunTimings timings;
+  std::string molar_version, git_version, torch_version, device;
+
+  /// {"schema": 1, "request": {...}, "model": {...}, ...}
+  Json to_json() const;
+  /// A1111's infotext: prompt, "Negative prompt: ...", then `key: value` pairs; values with ',' ':' or a
+  /// newline are JSON strings. Grammar: docs of `parameters` in README.
+  std::string parameters_text() const;
+  /// The chunks of the PNG: `parameters` and `molar`.
+  PngText png_text() const;
+};
+
+/// Reads the request and model back from a picture that molar made.
+/// Throws InputError: no PNG, no `molar` chunk, unknown schema, wrong types.
+struct RecordedRequest {
+  GenerationRequest request;
+  ModelRequest model;
+};
+RecordedRequest read_recorded_request(const std::filesystem::path& png);
+
+}  // namespace molar
