@@ -40,7 +40,6 @@ struct RunRecord {
   std::vector<LoraRecord> loras;
   int64_t num_chunks = 1, num_tokens = 0;
   RunTimings timings;
-  std::string molar_version, git_version, torch_version, device;
 
   /// {"schema": 1, "request": {...}, "model": {...}, ...}
   Json to_json() const;

@@ -1,0 +1,162 @@
+#include "molar/pipeline/run_record.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "molar/core/error.h"
+#include "molar/core/version.h"
+#include "molar/schedulers/scheduler.h"
+
+namespace molar {
+namespace {
+
+constexpr int64_t kSchema = 1;
+constexpr const char* kChunk = "molar";
+
+/// `--sampler` name -> what A1111 calls it (readers of `parameters` know these).
+constexpr std::pair<std::string_view, std::string_view> kA1111Samplers[] = {
+    {"ddim", "DDIM"},           {"ddpm", "DDPM"},
+    {"pndm", "PLMS"},           {"lms", "LMS"},
+    {"euler", "Euler"},         {"euler_a", "Euler a"},
+    {"heun", "Heun"},           {"dpmpp_2m", "DPM++ 2M"},
+    {"dpmpp_2m_karras", "DPM++ 2M Karras"}, {"dpmpp_sde", "DPM++ SDE"},
+    {"unipc", "UniPC"},         {"lcm", "LCM"},
+};
+
+std::string_view a1111_sampler(std::string_view sampler) {
+  const auto* found = std::find_if(std::begin(kA1111Samplers), std::end(kA1111Samplers),
+                                   [&](const auto& row) { return row.first == sampler; });
+  return found == std::end(kA1111Samplers) ? sampler : found->second;
+}
+
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// Builds `key: value, key: value`; a value that the reader's grammar would split becomes a JSON string.
+class PairWriter {
+ public:
+  void add(std::string_view key, const std::string& value) {
+    const bool quote = value.find_first_of(",:\n\"") != std::string::npos;
+    if (!text_.empty()) text_ += ", ";
+    text_ += fmt::format("{}: {}", key, quote ? dump(value) : value);
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+Json model_json(const ModelRequest& model) {
+  Json json = {{"path", model.model.string()},
+               {"device", model.compute.device.str()},
+               {"dtype", dtype_option(model.compute.dtype)}};
+  if (!model.vae.empty()) json["vae"] = model.vae.string();
+  if (!model.tokenizer.empty()) json["tokenizer"] = model.tokenizer.string();
+  if (!model.prediction_type.empty()) json["prediction-type"] = model.prediction_type;
+  return json;
+}
+
+ModelRequest model_from_json(const Json& json) {
+  ModelRequest model;
+  model.model = json.at("path").get<std::string>();
+  model.vae = json.value("vae", "");
+  model.tokenizer = json.value("tokenizer", "");
+  model.prediction_type = json.value("prediction-type", "");
+  return model;
+}
+
+Json lora_json(const LoraRecord& lora) {
+  return {{"file", lora.file.string()},
+          {"role", lora.role},
+          {"weight", lora.weight},
+          {"sha256", lora.sha256},
+          {"key_family", lora.key_family},
+          {"num_layers", lora.num_layers},
+          {"num_skipped_keys", lora.num_skipped_keys},
+          {"trigger_words", lora.trigger_words},
+          {"licence", lora.licence}};
+}
+
+}  // namespace
+
+Json RunTimings::to_json() const {
+  return {{"load_s", load_s},
+          {"text_encoding_s", text_encoding_s},
+          {"first_step_s", first_step_s},
+          {"steps_s", step_s},
+          {"decode_s", decode_s}};
+}
+
+Json RunRecord::to_json() const {
+  Json lora_list = Json::array();
+  for (const LoraRecord& lora : loras) lora_list.push_back(lora_json(lora));
+  Json model_object = model_json(model);
+  model_object["family"] = model_family;
+  return {{"schema", kSchema},
+          {"request", request.to_json()},
+          {"model", std::move(model_object)},
+          {"scheduler", scheduler_class},
+          {"merge", merge_method},
+          {"loras", std::move(lora_list)},
+          {"prompt_chunks", num_chunks},
+          {"prompt_tokens", num_tokens},
+          {"rng", "cpu"},
+          {"timings", timings.to_json()},
+          {"version", {{"molar", molar_version()}, {"git", git_version()}, {"torch", torch_version()}}}};
+}
+
+std::string RunRecord::parameters_text() const {
+  PairWriter pairs;
+  pairs.add("Steps", std::to_string(request.num_steps));
+  pairs.add("Sampler", std::string(a1111_sampler(request.sampler)));
+  pairs.add("CFG scale", fmt::format("{}", request.guidance_scale));
+  pairs.add("Seed", std::to_string(request.seed));
+  pairs.add("Size", fmt::format("{}x{}", request.width_px.value_or(0), request.height_px.value_or(0)));
+  pairs.add("Model", model.model.stem().string());
+  if (!model.vae.empty()) pairs.add("VAE", model.vae.stem().string());
+  if (!request.init_image.empty())
+    pairs.add("Denoising strength", fmt::format("{}", request.strength.value_or(1.0)));
+  // A1111 counts the last layer as 1, diffusers as 0.
+  if (request.clip_skip) pairs.add("Clip skip", std::to_string(*request.clip_skip + 1));
+  pairs.add("RNG", "CPU");
+  std::string hashes;
+  for (const LoraRecord& lora : loras) {
+    pairs.add(fmt::format("LoRA {}", lora.role), fmt::format("{}@{}", lora.file.stem().string(), lora.weight));
+    hashes += fmt::format("{}{}: {}", hashes.empty() ? "" : ", ", lora.file.stem().string(),
+                          lora.sha256.substr(0, 12));
+  }
+  if (!merge_method.empty()) pairs.add("LoRA merge", merge_method);
+  if (!hashes.empty()) pairs.add("Lora hashes", hashes);
+  pairs.add("Version", fmt::format("molar {}", molar_version()));
+
+  std::string text = request.prompt;
+  if (request.negative_prompt && !request.negative_prompt->empty())
+    text += "\nNegative prompt: " + *request.negative_prompt;
+  return text + "\n" + pairs.text();
+}
+
+PngText RunRecord::png_text() const {
+  return {{"parameters", parameters_text()}, {kChunk, dump(to_json())}};
+}
+
+RecordedRequest read_recorded_request(const std::filesystem::path& png) {
+  for (const auto& [keyword, text] : read_png_text(png)) {
+    if (keyword != kChunk) continue;
+    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("schema"))
+      throw InputError(fmt::format("'{}': its molar record is not a JSON object with a schema", png.string()));
+    if (json["schema"] != kSchema)
+      throw InputError(fmt::format("'{}': record of schema {}, this version reads {}", png.string(),
+                                   dump(json["schema"]), kSchema));
+    try {
+      return {GenerationRequest::from_json(json.at("request")), model_from_json(json.at("model"))};
+    } catch (const Json::exception&) {
+      throw InputError(fmt::format("'{}': its molar record lacks the request or the model", png.string()));
+    }
+  }
+  throw InputError(fmt::format("'{}' carries no molar record; wanted a picture that molar made", png.string()));
+}
+
+}  // namespace molar
