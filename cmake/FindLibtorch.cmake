@@ -5,7 +5,7 @@
 #   * an existing libtorch: its prefix in CMAKE_PREFIX_PATH;
 #   * the PyPI wheel in the project's .venv (scripts/quickstart makes it).
 file(GLOB _libtorch_wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
-find_path(Libtorch_INCLUDE_DIR NAMES torch/version.h HINTS ${_libtorch_wheels} PATH_SUFFIXES include)
+find_path(Libtorch_INCLUDE_DIR NAMES torch/headeronly/version.h HINTS ${_libtorch_wheels} PATH_SUFFIXES include)
 get_filename_component(_libtorch_root "${Libtorch_INCLUDE_DIR}" DIRECTORY)
 foreach(_library c10 torch_cpu torch)
   find_library(Libtorch_${_library}_LIBRARY NAMES ${_library} HINTS ${_libtorch_root}/lib NO_DEFAULT_PATH)
@@ -15,8 +15,12 @@ foreach(_library c10_cuda torch_cuda)  # present in CUDA builds only
 endforeach()
 
 if(Libtorch_INCLUDE_DIR)
-  file(STRINGS ${Libtorch_INCLUDE_DIR}/torch/version.h _version_line REGEX "#define TORCH_VERSION \"")
-  string(REGEX MATCH "[0-9]+\\.[0-9]+\\.[0-9]+" Libtorch_VERSION "${_version_line}")
+  file(READ ${Libtorch_INCLUDE_DIR}/torch/headeronly/version.h _version_header)
+  foreach(_part MAJOR MINOR PATCH)
+    string(REGEX MATCH "#define TORCH_VERSION_${_part} ([0-9]+)" _ "${_version_header}")
+    list(APPEND _version ${CMAKE_MATCH_1})
+  endforeach()
+  list(JOIN _version "." Libtorch_VERSION)
 endif()
 
 include(FindPackageHandleStandardArgs)
