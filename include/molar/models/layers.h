@@ -1,0 +1,105 @@
+/// The leaves of every model: Linear, Conv2d, GroupNorm, LayerNorm, Embedding.
+/// torch::nn's own would fill each weight with random numbers before the checkpoint replaces it; these
+/// register parameters of the right shape that hold one element, so that building a model is free and
+/// no second model is ever allocated. `load_weights` (model_loader.h) gives them their storage.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "molar/core/tensor.h"
+#include "molar/models/layer_hook.h"
+
+namespace molar {
+
+enum class Bias { kNone, kLearned };
+
+/// A tensor of the wanted shape with one element of storage, for register_parameter.
+Tensor unallocated_parameter(at::IntArrayRef shape);
+
+/// y = x W^T + b over the last dimension.
+class LinearImpl final : public torch::nn::Module, public AdaptableLayer {
+ public:
+  LinearImpl(int64_t in_features, int64_t out_features, Bias bias = Bias::kLearned);
+  /// x: [..., in_features]. Returns [..., out_features].
+  Tensor forward(const Tensor& x) const { return at::linear(x, weight_, bias_); }
+
+  const Tensor& weight() const override { return weight_; }
+  void set_weight(const Tensor& weight) override;
+
+ private:
+  Tensor weight_, bias_;  // [out, in], [out] or undefined
+};
+TORCH_MODULE(Linear);
+
+/// `padding` is the same on all sides; asymmetric padding is the caller's (VAE downsampling).
+struct Conv2dOptions {
+  int64_t in_channels, out_channels;
+  int64_t kernel_size = 3, stride = 1, padding = 0;
+};
+
+/// Convolution with bias. Where the weight is channels-last, so is the output.
+class Conv2dImpl final : public torch::nn::Module, public AdaptableLayer {
+ public:
+  explicit Conv2dImpl(const Conv2dOptions& options);
+  /// x: [B, in, H, W]. Returns [B, out, H', W'].
+  Tensor forward(const Tensor& x) const;
+  /// The same for kernel size 1 on tokens: x: [B, L, in]. Returns [B, L, out].
+  Tensor forward_tokens(const Tensor& x) const;
+
+  const Tensor& weight() const override { return weight_; }
+  void set_weight(const Tensor& weight) override;
+  const Conv2dOptions& options() const { return options_; }
+
+ private:
+  Conv2dOptions options_;
+  Tensor weight_, bias_;  // [out, in, kh, kw], [out]
+};
+TORCH_MODULE(Conv2d);
+
+/// Affine group normalisation; keeps the memory layout of its input.
+class GroupNormImpl final : public torch::nn::Module {
+ public:
+  GroupNormImpl(int64_t num_groups, int64_t num_channels, double eps);
+  /// x: [B, C, ...]. Returns the same shape.
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  int64_t num_groups_;
+  double eps_;
+  Tensor weight_, bias_;  // [C], [C]
+};
+TORCH_MODULE(GroupNorm);
+
+/// Affine normalisation over the last dimension.
+class LayerNormImpl final : public torch::nn::Module {
+ public:
+  explicit LayerNormImpl(int64_t features, double eps = 1e-5);
+  /// x: [..., features]. Returns the same shape.
+  Tensor forward(const Tensor& x) const;
+
+ private:
+  double eps_;
+  Tensor weight_, bias_;  // [features], [features]
+};
+TORCH_MODULE(LayerNorm);
+
+class EmbeddingImpl final : public torch::nn::Module {
+ public:
+  EmbeddingImpl(int64_t num_embeddings, int64_t features);
+  /// ids: int64 [...]. Returns [..., features].
+  Tensor forward(const Tensor& ids) const { return at::embedding(weight_, ids); }
+  const Tensor& weight() const { return weight_; }
+
+ private:
+  Tensor weight_;  // [num_embeddings, features]
+};
+TORCH_MODULE(Embedding);
+
+/// x + y written into x's memory where autograd allows. Only for an x that nobody else holds.
+Tensor add_reusing(Tensor x, const Tensor& y);
+/// silu(x) written into x's memory where autograd allows. Only for an x that nobody else holds.
+Tensor silu_reusing(Tensor x);
+/// `x` in the memory layout that `weight` asks for: channels-last or contiguous.
+Tensor in_layout_of(const Tensor& x, const Tensor& weight);
+
+}  // namespace molar

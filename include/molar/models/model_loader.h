@@ -1,0 +1,36 @@
+/// Checkpoint components -> modules with weights. Strict: every parameter is found, every tensor used.
+///
+/// Weights are views of mapped files. A view that already has the compute dtype, device and layout is
+/// used in place; any other is converted one tensor at a time and its pages are given back, so that no
+/// weight is in memory twice. Convolution weights are channels-last wherever that is faster.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+#include <vector>
+
+#include "molar/core/device.h"
+#include "molar/io/checkpoint.h"
+
+namespace molar {
+
+/// Where the weights go and in which type.
+using LoadOptions = ComputeOptions;
+
+/// One stored tensor as the model computes with it; the stored one itself where nothing has to change.
+/// Four dimensions mean a convolution: channels-last on the CPU and for half precision on CUDA.
+Tensor to_compute_form(const Tensor& stored, const LoadOptions& options);
+
+/// The parameter `name` of `component` as `load_weights` would set it: the way back to a layer's own
+/// weight after an adapter replaced it. Throws FileError where the checkpoint lacks it.
+Tensor load_parameter(const Component& component, const std::string& name,
+                      const LoadOptions& options);
+
+/// Sets every parameter of `module` from `component.weights`. `ignored` names tensors that old
+/// checkpoints carry and no model reads. Throws FileError: missing or unexpected names (the first five
+/// and their number), a shape that differs (wanted and found), a tensor that is not floating point.
+void load_weights(torch::nn::Module& module, const Component& component, const LoadOptions& options,
+                  const std::vector<std::string>& ignored = {});
+
+}  // namespace molar

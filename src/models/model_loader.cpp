@@ -1,0 +1,92 @@
+#include "molar/models/model_loader.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "molar/core/error.h"
+#include "molar/io/safetensors.h"
+
+namespace molar {
+namespace {
+
+// oneDNN on the CPU and cuDNN with half-precision tensor cores are faster channels-last.
+at::MemoryFormat wanted_layout(const Tensor& stored, const LoadOptions& options) {
+  const bool convolution = stored.dim() == 4;
+  const bool prefers_channels_last = options.device.is_cpu() || options.dtype != at::kFloat;
+  return convolution && prefers_channels_last ? at::MemoryFormat::ChannelsLast
+                                              : at::MemoryFormat::Contiguous;
+}
+
+// "3 tensors are missing: a, b, c"; the first five names stand for all.
+std::string name_list(const std::vector<std::string>& names, std::string_view what) {
+  constexpr size_t kShown = 5;
+  const auto end = names.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, names.size()));
+  return fmt::format("{} {} {}: {}{}", names.size(), names.size() == 1 ? "tensor" : "tensors", what,
+                     fmt::join(names.begin(), end, ", "), names.size() > kShown ? ", ..." : "");
+}
+
+void check_names(const torch::OrderedDict<std::string, Tensor>& parameters,
+                 const Component& component, const std::vector<std::string>& ignored) {
+  std::vector<std::string> missing, unexpected;
+  for (const auto& parameter : parameters)
+    if (!component.weights.contains(parameter.key())) missing.push_back(parameter.key());
+  for (const auto& [name, tensor] : component.weights)
+    if (!parameters.contains(name) && std::ranges::find(ignored, name) == ignored.end())
+      unexpected.push_back(name);
+  if (missing.empty() && unexpected.empty()) return;
+  std::string problem = missing.empty() ? "" : name_list(missing, "missing");
+  if (!unexpected.empty())
+    problem += (missing.empty() ? "" : "; ") + name_list(unexpected, "not in the model");
+  throw FileError(fmt::format("{}: the weights of '{}' do not fit its config: {}", component.source,
+                              component.name, problem));
+}
+
+void check_tensor(const Tensor& wanted, const Tensor& found, const std::string& name,
+                  const Component& component) {
+  if (wanted.sizes() != found.sizes())
+    throw FileError(fmt::format("{}: tensor '{}' has shape {}, the config asks for {}",
+                                component.source, name, shape_string(found.sizes()),
+                                shape_string(wanted.sizes())));
+  if (!at::isFloatingType(found.scalar_type()))
+    throw FileError(fmt::format("{}: tensor '{}' is {}, wanted float32, float16 or bfloat16",
+                                component.source, name, dtype_name(found.scalar_type())));
+}
+
+}  // namespace
+
+Tensor to_compute_form(const Tensor& stored, const LoadOptions& options) {
+  const at::MemoryFormat layout = wanted_layout(stored, options);
+  if (stored.scalar_type() == options.dtype && stored.device() == options.device &&
+      stored.is_contiguous(layout))
+    return stored;
+  const auto target = at::TensorOptions().dtype(options.dtype).device(options.device);
+  const Tensor converted = at::empty(stored.sizes(), target, layout).copy_(stored);
+  release_mapped_pages(stored);
+  return converted;
+}
+
+Tensor load_parameter(const Component& component, const std::string& name,
+                      const LoadOptions& options) {
+  const auto found = component.weights.find(name);
+  if (found == component.weights.end())
+    throw FileError(fmt::format("{}: no tensor '{}'", component.source, name));
+  return to_compute_form(found->second, options);
+}
+
+void load_weights(torch::nn::Module& module, const Component& component, const LoadOptions& options,
+                  const std::vector<std::string>& ignored) {
+  // Ordinary tensors even under a caller's InferenceMode: the module outlives it, training may follow.
+  const c10::InferenceMode ordinary_tensors(false);
+  const at::NoGradGuard no_grad;
+  const auto parameters = module.named_parameters();
+  check_names(parameters, component, ignored);
+  for (const auto& parameter : parameters)
+    check_tensor(parameter.value(), component.weights.at(parameter.key()), parameter.key(),
+                 component);
+  for (const auto& parameter : parameters)
+    parameter.value().set_data(load_parameter(component, parameter.key(), options));
+}
+
+}  // namespace molar
