@@ -82,11 +82,13 @@ Json lora_json(const LoraRecord& lora) {
 }  // namespace
 
 Json RunTimings::to_json() const {
-  return {{"load_s", load_s},
-          {"text_encoding_s", text_encoding_s},
-          {"first_step_s", first_step_s},
-          {"steps_s", step_s},
-          {"decode_s", decode_s}};
+  return {{"timings",
+           {{"load_s", load_s},
+            {"text_encoding_s", text_encoding_s},
+            {"first_step_s", first_step_s},
+            {"steps_s", step_s},
+            {"decode_s", decode_s}}},
+          {"peak_memory_bytes", peak_memory_bytes}};
 }
 
 Json RunRecord::to_json() const {
@@ -97,20 +99,20 @@ Json RunRecord::to_json() const {
   return {{"schema", kSchema},
           {"request", request.to_json()},
           {"model", std::move(model_object)},
+          {"sampler", sampler},
           {"scheduler", scheduler_class},
           {"merge", merge_method},
           {"loras", std::move(lora_list)},
           {"prompt_chunks", num_chunks},
           {"prompt_tokens", num_tokens},
           {"rng", "cpu"},
-          {"timings", timings.to_json()},
           {"version", {{"molar", molar_version()}, {"git", git_version()}, {"torch", torch_version()}}}};
 }
 
 std::string RunRecord::parameters_text() const {
   PairWriter pairs;
   pairs.add("Steps", std::to_string(request.num_steps));
-  pairs.add("Sampler", std::string(a1111_sampler(request.sampler)));
+  pairs.add("Sampler", std::string(a1111_sampler(sampler)));
   pairs.add("CFG scale", fmt::format("{}", request.guidance_scale));
   pairs.add("Seed", std::to_string(request.seed));
   pairs.add("Size", fmt::format("{}x{}", request.width_px.value_or(0), request.height_px.value_or(0)));

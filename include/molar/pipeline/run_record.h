@@ -11,11 +11,14 @@
 
 namespace molar {
 
-/// Seconds on the wall clock; step_s has one entry per model evaluation.
+/// What drawing one picture took, on the wall clock. Not part of the record: two runs of one request
+/// write the same bytes.
 struct RunTimings {
   double load_s = 0, text_encoding_s = 0, decode_s = 0;
-  double first_step_s = 0;  ///< from process start to the end of the first evaluation
-  std::vector<double> step_s;
+  double first_step_s = 0;     ///< from process start to the start of the first model evaluation
+  std::vector<double> step_s;  ///< one entry per model evaluation
+  int64_t peak_memory_bytes = 0;  ///< of the process so far
+  /// {"timings": {...}, "peak_memory_bytes": n}
   Json to_json() const;
 };
 
@@ -30,16 +33,16 @@ struct LoraRecord {
   std::string trigger_words, licence;
 };
 
-/// Everything needed to draw the picture again, and what drawing it took.
+/// Everything needed to draw the picture again.
 struct RunRecord {
-  GenerationRequest request;  ///< as resolved: sizes, strength, sampler and this picture's seed are set, count = 1
+  GenerationRequest request;  ///< as resolved: sizes, strength and this picture's seed are set, count = 1
   ModelRequest model;
   std::string model_family;   ///< "SD 1.x", ...
+  std::string sampler;          ///< a name of sampler_names(), the model's own where none was asked for
   std::string scheduler_class;
   std::string merge_method;   ///< as resolved; empty without two roles
   std::vector<LoraRecord> loras;
   int64_t num_chunks = 1, num_tokens = 0;
-  RunTimings timings;
 
   /// {"schema": 1, "request": {...}, "model": {...}, ...}
   Json to_json() const;

@@ -15,7 +15,8 @@ namespace molar {
 /// One finished picture.
 struct Picture {
   Tensor pixels;     ///< uint8 [H, W, 3]
-  RunRecord record;  ///< its seed, sizes, timings
+  RunRecord record;    ///< its seed, sizes, LoRAs, versions
+  RunTimings timings;
 };
 
 /// Called once per picture, in order, as soon as it is drawn.

@@ -15,38 +15,49 @@ namespace molar {
 
 /// One chunk as the text encoder reads it: ids and weights of BOS, up to 75 tokens, EOS, padding.
 struct TokenChunk {
-  std::vector<int64_t> ids;      // [77]
-  std::vector<double> weights;   // [77], 1 for BOS, EOS and padding
+  std::vector<int64_t> ids;     ///< [77]
+  std::vector<double> weights;  ///< [77], 1 for BOS, EOS and padding
+  int64_t num_tokens = 0;       ///< without BOS, EOS and padding
 };
 
 /// Splits pieces into chunks. At least one chunk, also for empty text. A full chunk in A1111 syntax
-/// moves its last words to the next one where a comma lies within the last 20 tokens.
+/// moves what follows its last comma to the next one where that comma lies within the last 20 tokens.
 std::vector<TokenChunk> chunk_tokens(const CLIPTokenizer& tokenizer,
                                      const std::vector<PromptPiece>& pieces, PromptSyntax syntax);
 
 /// Which hidden state conditions the UNet, and whether the final norm follows it.
 struct HiddenStateChoice {
-  int64_t layers_from_end = 0;  ///< 0: the last layer's output
-  bool final_layer_norm = true; ///< SD 1.x and 2.x: yes; SDXL: no
+  int64_t layers_from_end = 0;   ///< 0: the last layer's output
+  bool final_layer_norm = true;  ///< SD 1.x and 2.x: yes; SDXL: no
 };
 
-/// Encodes chunks and joins them: [1, 77 * chunks, D]. Weights multiply the embeddings, then each
-/// chunk's mean is restored (what A1111 does).
-Tensor encode_chunks(const CLIPTextModel& model, const std::vector<TokenChunk>& chunks,
-                     HiddenStateChoice choice);
+/// SD 1.x/2.x: the last layer, or `clip_skip` before it. SDXL: the one before, or `clip_skip` before that.
+HiddenStateChoice hidden_state_choice(bool is_sdxl, std::optional<int64_t> clip_skip);
 
-/// Conditioning of one prompt, or of the negative one.
+/// A text encoder with its tokenizer. References outlive the call.
+struct TextEncoder {
+  const CLIPTokenizer& tokenizer;
+  CLIPTextModel model;
+};
+
+/// What the UNet attends to. Row 0 is the negative prompt where guidance acts, the last row the prompt.
 struct TextConditioning {
-  Tensor encoder_hidden_states;  ///< [1, 77 * num_chunks, D]
-  Tensor pooled;                 ///< SDXL: [1, P], of the first chunk; else undefined
+  Tensor encoder_hidden_states;  ///< [B, 77 * num_chunks, sum of the encoders' widths]
+  Tensor pooled;                 ///< SDXL: [B, P], of the first chunk; else undefined
   int64_t num_chunks = 0;
-  int64_t num_tokens = 0;  ///< without BOS, EOS and padding
+  int64_t num_tokens = 0;  ///< of the prompt in the first encoder, without BOS, EOS and padding
 };
 
-/// Prompt and negative prompt, brought to the same number of chunks.
-struct PromptConditioning {
-  TextConditioning prompt;
-  std::optional<TextConditioning> negative;  ///< absent without guidance
+struct TextConditioningOptions {
+  bool is_sdxl = false;
+  bool with_negative = true;              ///< guidance acts
+  bool zeros_for_absent_negative = false; ///< SDXL's force_zeros_for_empty_prompt
 };
+
+/// Encodes the prompts of `request` with one encoder (SD 1.x, 2.x) or two (SDXL, joined along D).
+/// Prompt and negative prompt are brought to the same number of chunks with empty ones.
+/// Throws ConfigError where clip-skip exceeds the layers, InputError for invalid UTF-8.
+TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders, const GenerationRequest& request,
+                                const TextConditioningOptions& options);
 
 }  // namespace molar

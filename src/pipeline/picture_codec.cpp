@@ -1,0 +1,53 @@
+#include "molar/pipeline/picture_codec.h"
+
+#include <spdlog/spdlog.h>
+#include <torch/torch.h>
+
+#include "molar/core/error.h"
+#include "molar/models/autoencoder_kl.h"
+#include "molar/models/model_loader.h"
+
+namespace molar {
+namespace {
+
+bool all_finite(const Tensor& t) { return t.isfinite().all().item<bool>(); }
+
+}  // namespace
+
+PictureCodec::PictureCodec(const Component& vae, const PictureCodecOptions& options)
+    : vae_(vae), options_(options) {}
+
+Tensor PictureCodec::encode(const Tensor& image, const Tensor& noise) const {
+  // The sample's noise decides the picture, so the encoder is exact whatever the model computes in.
+  AutoencoderKL vae = load_vae(vae_, {.device = options_.compute.device, .dtype = at::kFloat});
+  vae->set_tiling(options_.tiling);
+  return vae->to_scaled_latents(vae->encode(image).sample(noise));
+}
+
+Tensor PictureCodec::decode_pixels(const Tensor& latents, at::ScalarType dtype) const {
+  AutoencoderKL vae = load_vae(vae_, {.device = options_.compute.device, .dtype = dtype});
+  vae->set_tiling(options_.tiling);
+  return vae->decode(vae->from_scaled_latents(latents).to(dtype)).to(at::kFloat);  // [1, 3, H, W]
+}
+
+Tensor PictureCodec::decode(const Tensor& latents) const {
+  if (!all_finite(latents))
+    throw PictureError("the latents became NaN or infinite while sampling; try --dtype f32, a lower --cfg-scale or another --sampler");
+  const at::ScalarType dtype = options_.compute.dtype;
+  const bool force_upcast = vae_.config.value("force_upcast", false);
+  Tensor pixels = decode_pixels(latents, force_upcast ? at::kFloat : dtype);
+  if (!all_finite(pixels) && dtype != at::kFloat && !force_upcast) {
+    spdlog::warn("the VAE overflowed in {}; decoded again in float32", dtype_name(dtype));
+    pixels = decode_pixels(latents, at::kFloat);
+  }
+  if (!all_finite(pixels))
+    throw PictureError("the VAE made NaN or infinite pixels from finite latents; is the VAE the model's own? (--vae)");
+  const Tensor grey_levels =
+      (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(at::kByte).squeeze(0).permute({1, 2, 0}).contiguous().cpu();
+  const Tensor colours = grey_levels.view({-1, 3});
+  if (std::get<0>(colours.max(0)).equal(std::get<0>(colours.min(0))))
+    throw PictureError("the picture has a single colour; try --dtype f32, another --sampler or a lower --cfg-scale");
+  return grey_levels;
+}
+
+}  // namespace molar

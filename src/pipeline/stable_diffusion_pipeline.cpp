@@ -1,0 +1,279 @@
+#include "molar/pipeline/stable_diffusion_pipeline.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "molar/core/error.h"
+#include "molar/core/process.h"
+#include "molar/io/checkpoint.h"
+#include "molar/models/model_loader.h"
+#include "molar/models/module_index.h"
+#include "molar/pipeline/adapter_stack.h"
+#include "molar/pipeline/denoise_loop.h"
+#include "molar/pipeline/initial_latents.h"
+#include "molar/pipeline/picture_codec.h"
+#include "molar/pipeline/text_conditioning.h"
+#include "molar/schedulers/scheduler.h"
+
+namespace molar {
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Sinusoidal embedding of guidance_scale - 1 for distilled UNets (Luo et al. 2023, arXiv:2310.04378):
+/// [1, width], float32.
+Tensor guidance_embedding(double guidance_scale, int64_t width) {
+  const int64_t half = width / 2;
+  const Tensor frequencies =
+      torch::exp(torch::arange(half, torch::kFloat32) * (-std::log(10000.0) / static_cast<double>(half - 1)));
+  const Tensor angles = (guidance_scale - 1.0) * 1000.0 * frequencies;
+  Tensor embedding = torch::cat({angles.sin(), angles.cos()});
+  if (width % 2 == 1) embedding = torch::constant_pad_nd(embedding, {0, 1});
+  return embedding.unsqueeze(0);
+}
+
+}  // namespace
+
+class StableDiffusionPipeline::Impl {
+ public:
+  explicit Impl(const ModelRequest& request);
+
+  /// A request with its defaults resolved and everything that it names read and checked.
+  struct Plan {
+    GenerationRequest request;
+    SchedulerConfig scheduler_config;
+    std::unique_ptr<const Scheduler> scheduler;
+    AdapterStack adapters;
+    SourcePictures pictures;
+  };
+  Plan make_plan(GenerationRequest request) const;
+  void draw(const Plan& plan, RunContext context, const PictureSink& sink);
+
+  ModelFamily family() const { return checkpoint_.family; }
+
+ private:
+  bool is_sdxl() const { return checkpoint_.family == ModelFamily::kSdxl; }
+  bool uses_guidance(const GenerationRequest& request) const {
+    return request.guidance_scale > 1.0 && !unet_config_.time_cond_proj_dim;
+  }
+  int64_t vae_scale_factor() const {
+    return int64_t{1} << (static_cast<int64_t>(vae_config_.block_out_channels.size()) - 1);
+  }
+  void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
+  WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
+  const ComputeOptions& compute() const { return model_.compute; }
+  UNetConditioning condition(const Plan& plan, RunRecord& record, RunTimings& timings);
+  RunRecord start_record(const Plan& plan) const;
+
+  ModelRequest model_;
+  Checkpoint checkpoint_;
+  UNet2DConditionConfig unet_config_;
+  AutoencoderKLConfig vae_config_;
+  std::vector<CLIPTokenizer> tokenizers_;      // one per text encoder
+  std::vector<std::string> encoder_names_;     // "text_encoder"[, "text_encoder_2"]
+  ModelLayers layers_;                         // of models without weights: names and shapes for LoRA files
+  std::vector<std::shared_ptr<torch::nn::Module>> skeletons_;  // what layers_ points into
+};
+
+StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
+    : model_(request),
+      checkpoint_(open_checkpoint(request.model, {.vae = request.vae,
+                                                  .tokenizer = request.tokenizer,
+                                                  .clip_vocabulary = request.clip_vocabulary,
+                                                  .prediction_type = request.prediction_type})),
+      unet_config_(UNet2DConditionConfig::from_json(checkpoint_.component("unet").config, "unet/config.json")),
+      vae_config_(AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")) {
+  if (unet_config_.in_channels != 4 && unet_config_.in_channels != 9)
+    throw FileError(fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
+                                request.model.string(), unet_config_.in_channels));
+  encoder_names_.push_back("text_encoder");
+  if (is_sdxl()) encoder_names_.push_back("text_encoder_2");
+  layers_.family = checkpoint_.family;
+  UNet2DConditionModel unet(unet_config_);
+  layers_.components["unet"] = adaptable_layers(*unet);
+  skeletons_.push_back(unet.ptr());
+  for (size_t i = 0; i < encoder_names_.size(); ++i) {
+    tokenizers_.push_back(CLIPTokenizer::load(checkpoint_.tokenizers.at(i == 0 ? "tokenizer" : "tokenizer_2")));
+    const Component& component = checkpoint_.component(encoder_names_[i]);
+    CLIPTextModel encoder(CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
+    layers_.components[component.name] = adaptable_layers(*encoder);
+    skeletons_.push_back(encoder.ptr());
+  }
+}
+
+void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const {
+  const int64_t native_px = unet_config_.sample_size * vae_scale_factor();
+  const auto resolve = [&](std::optional<int64_t>& size_px, int64_t axis) {
+    if (size_px) return;
+    size_px = pictures.image.defined() ? std::max<int64_t>(pictures.image.size(axis) / 8 * 8, 8) : native_px;
+  };
+  resolve(request.height_px, 0);
+  resolve(request.width_px, 1);
+}
+
+StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(GenerationRequest request) const {
+  request.validate();
+  if (!is_sdxl() && (request.prompt_2 || request.negative_prompt_2))
+    throw ConfigError(fmt::format("--prompt-2 and --negative-prompt-2 need a model with two text encoders (SDXL); '{}' is {}",
+                                  model_.model.string(), family_name(family())));
+  if (unet_config_.in_channels == 9 && request.mask.empty())
+    throw ConfigError(fmt::format("'{}' is an inpainting model; wanted --init-image and --mask", model_.model.string()));
+
+  SourcePictures pictures = read_source_pictures(request);
+  if (!request.init_image.empty() && !request.strength) request.strength = request.mask.empty() ? 0.8 : 1.0;
+  resolve_sizes(request, pictures);
+
+  const auto own = SchedulerConfig::from_json(checkpoint_.scheduler_config, "scheduler/scheduler_config.json");
+  SchedulerConfig config = request.sampler.empty() ? own : config_for_sampler(request.sampler, own);
+  auto scheduler = make_scheduler(config, {.num_steps = request.num_steps, .eta = request.eta});
+  first_evaluation(request, *scheduler);  // throws where the strength leaves no step
+  AdapterStack adapters(request.adapters, layers_);
+  return {std::move(request), std::move(config), std::move(scheduler), std::move(adapters), std::move(pictures)};
+}
+
+RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
+  RunRecord record;
+  record.request = plan.request;
+  record.request.count = 1;
+  record.model = model_;
+  record.model_family = family_name(family());
+  record.sampler = sampler_name(plan.scheduler_config);
+  record.scheduler_class = plan.scheduler_config.class_name;
+  record.merge_method = plan.adapters.merge_method();
+  record.loras = plan.adapters.records();
+  return record;
+}
+
+/// Text encoders live only here: their memory is free again before the UNet is read.
+UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunRecord& record, RunTimings& timings) {
+  const GenerationRequest& request = plan.request;
+  std::vector<TextEncoder> encoders;
+  std::vector<std::unique_ptr<LoraFuser>> fused;
+  {
+    const Stopwatch watch;
+    for (size_t i = 0; i < encoder_names_.size(); ++i) {
+      CLIPTextModel encoder = load_text_encoder(checkpoint_.component(encoder_names_[i]), compute());
+      fused.push_back(plan.adapters.fuse_into(encoder_names_[i], adaptable_layers(*encoder), weight_source()));
+      encoders.push_back({tokenizers_[i], encoder});
+    }
+    timings.load_s += watch.seconds();
+  }
+  const Stopwatch watch;
+  const TextConditioning text = encode_prompts(
+      encoders, request,
+      {.is_sdxl = is_sdxl(),
+       .with_negative = uses_guidance(request),
+       .zeros_for_absent_negative = checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)});
+  timings.text_encoding_s = watch.seconds();
+  record.num_chunks = text.num_chunks;
+  record.num_tokens = text.num_tokens;
+  spdlog::info("prompt: {} tokens in {} chunk(s) of 75", text.num_tokens, text.num_chunks);
+
+  UNetConditioning conditioning;
+  conditioning.encoder_hidden_states = text.encoder_hidden_states;
+  const int64_t branches = text.encoder_hidden_states.size(0);
+  if (is_sdxl()) {
+    conditioning.text_embeds = text.pooled;
+    // original size, crop offset, target size
+    conditioning.time_ids = torch::tensor({*request.height_px, *request.width_px, int64_t{0}, int64_t{0},
+                                           *request.height_px, *request.width_px}, torch::kFloat32)
+                                .to(text.pooled.options())
+                                .expand({branches, -1});
+  }
+  if (unet_config_.time_cond_proj_dim)
+    conditioning.timestep_cond = guidance_embedding(request.guidance_scale, *unet_config_.time_cond_proj_dim)
+                                     .to(text.encoder_hidden_states.options())
+                                     .expand({branches, -1});
+  return conditioning;
+}
+
+void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, const PictureSink& sink) {
+  const torch::InferenceMode inference;
+  const GenerationRequest& request = plan.request;
+  RunRecord record = start_record(plan);
+  RunTimings shared;  // load and text, reported with the first picture
+  const UNetConditioning conditioning = condition(plan, record, shared);
+
+  const PictureCodec codec(checkpoint_.component("vae"), {.compute = compute(), .tiling = request.vae_tiling});
+  UNet2DConditionModel unet{nullptr};
+  std::unique_ptr<LoraFuser> fused;
+  const int64_t factor = vae_scale_factor();
+  const LatentLayout layout = {
+      .shape = {1, vae_config_.latent_channels, *request.height_px / factor, *request.width_px / factor},
+      .unet_channels = unet_config_.in_channels,
+      .device = compute().device};
+  for (int64_t i = 0; i < request.count; ++i) {
+    context.cancellation.stop_here_if_requested();
+    RunTimings timings = std::exchange(shared, RunTimings{});
+    record.request.seed = request.seed + static_cast<uint64_t>(i);
+    RandomSource random(record.request.seed);
+    InitialLatents initial =
+        make_initial_latents(request, plan.pictures, *plan.scheduler, codec, layout, random);
+    if (!unet) {
+      const Stopwatch watch;
+      unet = load_unet(checkpoint_.component("unet"), compute());
+      fused = plan.adapters.fuse_into("unet", adaptable_layers(*unet), weight_source());
+      timings.load_s += watch.seconds();
+    }
+    DenoiseLoop loop(unet, *plan.scheduler, conditioning,
+                     {.guidance_scale = request.guidance_scale,
+                      .guidance_rescale = request.guidance_rescale,
+                      .first_evaluation = first_evaluation(request, *plan.scheduler)},
+                     std::move(initial.latents), std::move(initial.inpaint), random);
+    const size_t num_evaluations = plan.scheduler->timesteps().size() - first_evaluation(request, *plan.scheduler);
+    context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count), static_cast<int64_t>(num_evaluations));
+    timings.first_step_s = process_age_s();
+    while (!loop.done()) {
+      context.cancellation.stop_here_if_requested();
+      const Stopwatch watch;
+      loop.advance();
+      timings.step_s.push_back(watch.seconds());
+      context.progress.advance();
+    }
+    context.progress.end();
+    if (i + 1 == request.count) {  // the UNet's memory is free again before the largest decode
+      fused.reset();
+      unet = UNet2DConditionModel{nullptr};
+    }
+    const Stopwatch watch;
+    Tensor pixels = codec.decode(loop.latents());
+    timings.decode_s = watch.seconds();
+    timings.peak_memory_bytes = peak_memory_bytes();
+    sink({std::move(pixels), record, std::move(timings)});
+  }
+}
+
+StableDiffusionPipeline::StableDiffusionPipeline(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+StableDiffusionPipeline::~StableDiffusionPipeline() = default;
+StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noexcept = default;
+StableDiffusionPipeline& StableDiffusionPipeline::operator=(StableDiffusionPipeline&&) noexcept = default;
+
+StableDiffusionPipeline StableDiffusionPipeline::open(const ModelRequest& request) {
+  return StableDiffusionPipeline(std::make_unique<Impl>(request));
+}
+
+GenerationRequest StableDiffusionPipeline::plan(const GenerationRequest& request) const {
+  return impl_->make_plan(request).request;
+}
+
+void StableDiffusionPipeline::generate(const GenerationRequest& request, RunContext context, const PictureSink& sink) {
+  impl_->draw(impl_->make_plan(request), context, sink);
+}
+
+std::string_view StableDiffusionPipeline::family() const { return family_name(impl_->family()); }
+
+}  // namespace molar

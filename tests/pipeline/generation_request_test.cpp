@@ -1,0 +1,104 @@
+#include "molar/pipeline/generation_request.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+
+#include "molar/core/error.h"
+
+namespace molar {
+namespace {
+
+GenerationRequest full_request() {
+  GenerationRequest request;
+  request.prompt = "a \"dog\", (big:1.2)";
+  request.negative_prompt = "";
+  request.prompt_2 = "second";
+  request.negative_prompt_2 = "not this";
+  request.prompt_syntax = PromptSyntax::kPlain;
+  request.sampler = "dpmpp_2m";
+  request.num_steps = 7;
+  request.guidance_scale = 3.25;
+  request.guidance_rescale = 0.5;
+  request.eta = 0.25;
+  request.clip_skip = 2;
+  request.width_px = 64;
+  request.height_px = 72;
+  request.seed = 18446744073709551615ULL;
+  request.count = 3;
+  request.init_image = "in.png";
+  request.mask = "mask.png";
+  request.strength = 0.75;
+  request.vae_tiling = true;
+  request.adapters.subject = LoraUse{"dog.safetensors", 0.5};
+  request.adapters.style = LoraUse{"ink.safetensors", -1.5};
+  request.adapters.loras = {{"a.safetensors", 1.0}, {"b.safetensors", 0.25}};
+  request.adapters.merge = "concat";
+  request.adapters.allow_partial = true;
+  return request;
+}
+
+TEST(GenerationRequest, EveryFieldSurvivesJson) {
+  const Json json = full_request().to_json();
+  const Json again = GenerationRequest::from_json(Json::parse(json.dump())).to_json();
+  EXPECT_EQ(json, again);
+  EXPECT_EQ(json.size(), 24U) << "a field is missing from the table or from full_request()";
+}
+
+TEST(GenerationRequest, UnsetFieldsStayUnset) {
+  const GenerationRequest request = GenerationRequest::from_json(GenerationRequest{}.to_json());
+  EXPECT_FALSE(request.negative_prompt.has_value());
+  EXPECT_FALSE(request.strength.has_value());
+  EXPECT_FALSE(request.width_px.has_value());
+  EXPECT_TRUE(request.adapters.empty());
+}
+
+TEST(GenerationRequest, RefusesUnknownKeysAndWrongTypes) {
+  EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"promt": "x"})")), InputError);
+  EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"steps": "many"})")), InputError);
+  EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"subject": {"file": "x"}})")), InputError);
+  EXPECT_THROW(GenerationRequest::from_json(Json::parse("[]")), InputError);
+}
+
+TEST(GenerationRequest, AcceptsWhatItsOptionsAllow) { EXPECT_NO_THROW(full_request().validate()); }
+
+TEST(GenerationRequest, NamesTheOptionThatIsOutOfRange) {
+  struct Case {
+    const char* option;
+    std::function<void(GenerationRequest&)> spoil;
+  };
+  const Case cases[] = {
+      {"--steps", [](GenerationRequest& r) { r.num_steps = 0; }},
+      {"--steps", [](GenerationRequest& r) { r.num_steps = 1001; }},
+      {"--cfg-scale", [](GenerationRequest& r) { r.guidance_scale = -1; }},
+      {"--cfg-scale", [](GenerationRequest& r) { r.guidance_scale = std::numeric_limits<double>::quiet_NaN(); }},
+      {"--guidance-rescale", [](GenerationRequest& r) { r.guidance_rescale = 1.5; }},
+      {"--eta", [](GenerationRequest& r) { r.eta = 2; }},
+      {"--count", [](GenerationRequest& r) { r.count = 0; }},
+      {"--clip-skip", [](GenerationRequest& r) { r.clip_skip = -1; }},
+      {"--width", [](GenerationRequest& r) { r.width_px = 60; }},
+      {"--width", [](GenerationRequest& r) { r.width_px = 0; }},
+      {"--height", [](GenerationRequest& r) { r.height_px = 100000; }},
+      {"--strength", [](GenerationRequest& r) { r.strength = 0; }},
+      {"--strength", [](GenerationRequest& r) { r.init_image.clear(), r.mask.clear(); }},
+      {"--mask", [](GenerationRequest& r) { r.init_image.clear(), r.strength.reset(); }},
+      {"--subject", [](GenerationRequest& r) { r.adapters.subject->weight = std::numeric_limits<double>::infinity(); }},
+      {"--style", [](GenerationRequest& r) { r.adapters.style->weight = std::numeric_limits<double>::infinity(); }},
+      {"--lora", [](GenerationRequest& r) { r.adapters.loras[0].weight = std::numeric_limits<double>::quiet_NaN(); }},
+      {"dpmpp_2mm", [](GenerationRequest& r) { r.sampler = "dpmpp_2mm"; }},
+  };
+  for (const Case& c : cases) {
+    GenerationRequest request = full_request();
+    c.spoil(request);
+    try {
+      request.validate();
+      ADD_FAILURE() << c.option << ": nothing was thrown";
+    } catch (const ConfigError& error) {
+      EXPECT_NE(std::string(error.what()).find(c.option), std::string::npos) << error.what();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace molar
