@@ -1,7 +1,6 @@
 #include "molar/core/device.h"
 
 #include <ATen/Context.h>
-#include <ATen/cpu/Utils.h>
 #include <fmt/format.h>
 
 #include <charconv>
@@ -12,7 +11,11 @@ namespace molar {
 namespace {
 
 bool cpu_computes_bfloat16() {
-  return at::cpu::is_avx512_bf16_supported() || at::cpu::is_amx_tile_supported();
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") || __builtin_cpu_supports("amx-bf16");
+#else
+  return false;
+#endif
 }
 
 }  // namespace

@@ -1,0 +1,31 @@
+/// Reading whole files, with the checks that every reader needs first.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace molar {
+
+/// An open descriptor of a regular file, closed at the end of its life.
+class InputFile {
+ public:
+  /// Throws FileError with the system's reason; folders, devices and pipes are refused (a pipe would
+  /// wait for ever, a device never ends).
+  explicit InputFile(const std::filesystem::path& path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  int descriptor() const { return descriptor_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+
+ private:
+  int descriptor_;
+  uint64_t size_bytes_ = 0;
+};
+
+/// The file's bytes. Throws FileError: as InputFile, or larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
+
+}  // namespace molar

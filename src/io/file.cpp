@@ -1,0 +1,53 @@
+#include "molar/io/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "molar/core/error.h"
+
+namespace molar {
+
+InputFile::InputFile(const std::filesystem::path& path)
+    // O_NONBLOCK: opening a pipe must not wait for a writer; it changes nothing for regular files.
+    : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  if (descriptor_ < 0)
+    throw FileError(fmt::format("cannot open '{}': {}", path.string(), std::strerror(errno)));
+  struct stat status {};
+  const bool known = ::fstat(descriptor_, &status) == 0;
+  if (!known || !S_ISREG(status.st_mode)) {
+    const char* found = !known                     ? std::strerror(errno)
+                        : S_ISDIR(status.st_mode) ? "it is a folder"
+                                                  : "it is a pipe, socket or device";
+    ::close(descriptor_);
+    throw FileError(fmt::format("'{}': wanted a regular file, but {}", path.string(), found));
+  }
+  size_bytes_ = static_cast<uint64_t>(status.st_size);
+}
+
+InputFile::~InputFile() { ::close(descriptor_); }
+
+std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
+  const InputFile file(path);
+  if (file.size_bytes() > max_bytes)
+    throw FileError(fmt::format("'{}' has {} bytes, more than the {} that such a file may have",
+                                path.string(), file.size_bytes(), max_bytes));
+  std::string bytes(file.size_bytes(), '\0');
+  size_t filled = 0;
+  while (filled < bytes.size()) {
+    const ssize_t count = ::read(file.descriptor(), bytes.data() + filled, bytes.size() - filled);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0)
+      throw FileError(fmt::format("cannot read '{}': {}", path.string(), std::strerror(errno)));
+    if (count == 0) break;  // it shrank meanwhile: what is there is what we return
+    filled += static_cast<size_t>(count);
+  }
+  bytes.resize(filled);
+  return bytes;
+}
+
+}  // namespace molar
