@@ -20,13 +20,11 @@ void replace_weight(const Tensor& parameter, const Tensor& weight) {
   parameter.set_data(weight.detach());
 }
 
-bool may_overwrite(const Tensor& x) { return !(at::GradMode::is_enabled() && x.requires_grad()); }
+bool recorded(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 }  // namespace
 
-Tensor unallocated_parameter(at::IntArrayRef shape) {
-  return at::zeros({1}).expand(shape);
-}
+Tensor unallocated_parameter(at::IntArrayRef shape) { return at::zeros({1}).expand(shape); }
 
 LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, Bias bias)
     : weight_(register_parameter("weight", unallocated_parameter({out_features, in_features}),
@@ -80,9 +78,15 @@ EmbeddingImpl::EmbeddingImpl(int64_t num_embeddings, int64_t features)
     : weight_(register_parameter("weight", unallocated_parameter({num_embeddings, features}),
                                  /*requires_grad=*/false)) {}
 
-Tensor add_reusing(Tensor x, const Tensor& y) { return may_overwrite(x) ? x.add_(y) : x + y; }
+Tensor add_reusing(const Tensor& x, const Tensor& y) {
+  return !recorded(x) && !recorded(y) ? x.add_(y) : x + y;
+}
 
-Tensor silu_reusing(Tensor x) { return may_overwrite(x) ? at::silu_(x) : at::silu(x); }
+Tensor silu_reusing(const Tensor& x) {
+  if (recorded(x)) return at::silu(x);
+  Tensor out = x;
+  return at::silu_(out);
+}
 
 Tensor in_layout_of(const Tensor& x, const Tensor& weight) {
   return x.contiguous(weight.suggest_memory_format());

@@ -89,4 +89,11 @@ void load_weights(torch::nn::Module& module, const Component& component, const L
     parameter.value().set_data(load_parameter(component, parameter.key(), options));
 }
 
+UNet2DConditionModel load_unet(const Component& component, const LoadOptions& options) {
+  UNet2DConditionModel unet(
+      UNet2DConditionConfig::from_json(component.config, component.name + "/config.json"));
+  load_weights(*unet, component, options);
+  return unet;
+}
+
 }  // namespace molar

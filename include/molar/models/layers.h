@@ -95,10 +95,10 @@ class EmbeddingImpl final : public torch::nn::Module {
 };
 TORCH_MODULE(Embedding);
 
-/// x + y written into x's memory where autograd allows. Only for an x that nobody else holds.
-Tensor add_reusing(Tensor x, const Tensor& y);
-/// silu(x) written into x's memory where autograd allows. Only for an x that nobody else holds.
-Tensor silu_reusing(Tensor x);
+/// x + y, written into x's memory where autograd allows. Only for an x that nobody else reads.
+Tensor add_reusing(const Tensor& x, const Tensor& y);
+/// silu(x), written into x's memory where autograd allows. Only for an x that nobody else reads.
+Tensor silu_reusing(const Tensor& x);
 /// `x` in the memory layout that `weight` asks for: channels-last or contiguous.
 Tensor in_layout_of(const Tensor& x, const Tensor& weight);
 

@@ -12,6 +12,7 @@
 
 #include "molar/core/device.h"
 #include "molar/io/checkpoint.h"
+#include "molar/models/unet_2d_condition.h"
 
 namespace molar {
 
@@ -32,5 +33,8 @@ Tensor load_parameter(const Component& component, const std::string& name,
 /// and their number), a shape that differs (wanted and found), a tensor that is not floating point.
 void load_weights(torch::nn::Module& module, const Component& component, const LoadOptions& options,
                   const std::vector<std::string>& ignored = {});
+
+/// The UNet that the component's config describes, with its weights. Throws FileError.
+UNet2DConditionModel load_unet(const Component& component, const LoadOptions& options);
 
 }  // namespace molar
