@@ -1,0 +1,211 @@
+#include "app.h"
+
+#include <CLI/CLI.hpp>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <string_view>
+
+#include "command.h"
+#include "generate_command.h"
+#include "help.h"
+#include "inspect_command.h"
+#include "molar/core/error.h"
+#include "molar/core/version.h"
+#include "molar/io/json_config.h"
+#include "result_stream.h"
+#include "settings.h"
+#include "text.h"
+
+namespace molar::cli {
+namespace {
+
+/// Every subcommand's options and the parser that fills them.
+struct Program {
+  CLI::App app{"molar", "molar"};
+  GenerateOptions generate;
+  InspectOptions inspect;
+  std::vector<Command> commands;
+  bool version = false, version_json = false;
+};
+
+void build(Program& program) {
+  program.app.set_help_flag("-h", "Short help");
+  program.app.set_help_all_flag("--help", "Every option");
+  program.app.add_flag("--version", program.version, "Version")->configurable(false);
+  program.app.add_flag("--json", program.version_json, "With --version: as JSON")->configurable(false);
+  program.app.require_subcommand(0, 1);
+  program.commands.push_back({register_generate(program.app, program.generate),
+                              &program.generate.run,
+                              generate_help(),
+                              [&program] {
+                                return program.generate.from ? program.generate.picture_option_names
+                                                             : std::set<std::string>{};
+                              },
+                              [&program](const LogSession& log) { run_generate(program.generate, log); }});
+  program.commands.push_back({register_inspect(program.app, program.inspect),
+                              &program.inspect.run,
+                              inspect_help(),
+                              [] { return std::set<std::string>{}; },
+                              [&program](const LogSession&) { run_inspect(program.inspect); }});
+}
+
+/// The subcommand that the arguments named, null where they named none.
+const Command* chosen_command(const Program& program) {
+  for (const Command& command : program.commands)
+    if (command.app->parsed()) return &command;
+  return nullptr;
+}
+
+std::vector<std::string> command_names(const Program& program) {
+  std::vector<std::string> names;
+  for (const Command& command : program.commands) names.push_back(command.app->get_name());
+  return names;
+}
+
+/// "--name=" is an empty value; CLI11 would take the next argument instead.
+std::vector<std::string> split_empty_values(const std::vector<std::string>& arguments) {
+  std::vector<std::string> out;
+  bool options_ended = false;
+  for (const std::string& argument : arguments) {
+    options_ended = options_ended || argument == "--";
+    if (!options_ended && argument.starts_with("--") && argument.find('=') == argument.size() - 1) {
+      out.push_back(argument.substr(0, argument.size() - 1));
+      out.emplace_back();
+    } else {
+      out.push_back(argument);
+    }
+  }
+  return out;
+}
+
+/// What the user got wrong, for an argument that nothing took.
+std::string describe_extra(const Program& program, const Command* command, std::string argument) {
+  const std::string help = command == nullptr ? "molar -h" : fmt::format("molar {} --help", command->app->get_name());
+  if (argument.starts_with('-') && argument.size() > 1) {
+    argument.resize(std::min(argument.find('='), argument.size()));
+    const CLI::App& app = command == nullptr ? program.app : *command->app;
+    std::vector<std::string> names;
+    for (const std::string& name : option_names(app)) names.push_back("--" + name);
+    return fmt::format("unknown option '{}'{} See '{}'", argument, suggestion(argument, names) + ".", help);
+  }
+  if (command == nullptr)
+    return fmt::format("unknown command '{}'{} See '{}'", argument,
+                       suggestion(argument, command_names(program)) + ".", help);
+  return fmt::format("unexpected argument '{}'; a value with spaces needs quotes. See '{}'", argument, help);
+}
+
+std::string describe_parse_error(const Program& program, const CLI::ParseError& error) {
+  const Command* command = chosen_command(program);
+  const std::vector<std::string> extras = program.app.remaining(/*recurse=*/true);
+  if (!extras.empty()) {
+    const auto option = std::find_if(extras.begin(), extras.end(), [](const std::string& e) { return e.starts_with('-'); });
+    return describe_extra(program, command, option == extras.end() ? extras.front() : *option);
+  }
+  return fmt::format("{}. See 'molar {}--help'", error.what(),
+                     command == nullptr ? "" : command->app->get_name() + " ");
+}
+
+std::string version_text(bool json) {
+  if (json)
+    return Json{{"schema", 1}, {"molar", molar_version()}, {"git", git_version()}, {"torch", torch_version()}}.dump();
+  return fmt::format("molar {} (git {}, libtorch {})", molar_version(), git_version().empty() ? "unknown" : git_version(),
+                     torch_version());
+}
+
+void say_error(std::string_view prefix, std::string_view message) {
+  const std::string line = fmt::format("{}{}\n", prefix, one_line(message));
+  (void)!::write(STDERR_FILENO, line.data(), line.size());
+}
+
+int fail(ExitCode code, std::string_view message) {
+  say_error(code == ExitCode::kStopped ? "stopped: " : "error: ", message);
+  return static_cast<int>(code);
+}
+
+void turn_colour_off_if_asked() {
+  const char* no_color = std::getenv("NO_COLOR");
+  if (no_color == nullptr || *no_color == '\0') return;
+  for (const spdlog::sink_ptr& sink : spdlog::default_logger()->sinks())
+    if (auto* colour = dynamic_cast<spdlog::sinks::stderr_color_sink_mt*>(sink.get()))
+      colour->set_color_mode(spdlog::color_mode::never);
+}
+
+int run_command(const Program& program, const Command& command) {
+  const std::set<std::string> held = command.held_options();
+  apply_environment(*command.app, held);
+  if (command.run_options->config) apply_config_file(*command.app, *command.run_options->config, held);
+  const LogSession log(command.run_options->verbosity());
+  turn_colour_off_if_asked();
+  for (const std::string& message : unknown_environment(program.app)) spdlog::warn(message);
+  command.run(log);
+  return static_cast<int>(ExitCode::kOk);
+}
+
+int parse_and_run(Program& program, std::vector<std::string> arguments) {
+  arguments = split_empty_values(arguments);
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
+  try {
+    program.app.parse(std::move(arguments));
+  } catch (const CLI::CallForHelp&) {
+    const Command* command = chosen_command(program);
+    write_result(command == nullptr ? program_help(program.commands) : short_help(*command));
+    return static_cast<int>(ExitCode::kOk);
+  } catch (const CLI::CallForAllHelp&) {
+    const Command* command = chosen_command(program);
+    write_result(command == nullptr ? program_help(program.commands) : full_help(*command));
+    return static_cast<int>(ExitCode::kOk);
+  } catch (const CLI::ParseError& error) {
+    return fail(ExitCode::kUsage, describe_parse_error(program, error));
+  }
+  if (program.version) {
+    write_result_line(version_text(program.version_json));
+    return static_cast<int>(ExitCode::kOk);
+  }
+  const Command* command = chosen_command(program);
+  if (command == nullptr) return fail(ExitCode::kUsage, "no command; wanted 'molar generate', see 'molar -h'");
+  return run_command(program, *command);
+}
+
+/// libtorch has one exception for a full machine and for its own bugs.
+int fail_in_torch(const c10::Error& error) {
+  const std::string_view message = error.what_without_backtrace();
+  const bool no_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+                         message.find("can't allocate memory") != std::string_view::npos;
+  const std::string_view first_line = message.substr(0, message.find('\n'));
+  if (no_memory)
+    return fail(ExitCode::kMemory, fmt::format("out of memory: {}; try --vae-tiling, --dtype bf16 or f16, "
+                                               "a smaller size, or a machine with more memory", first_line));
+  return fail(ExitCode::kOther, fmt::format("internal: {}", first_line));
+}
+
+}  // namespace
+
+int run_program(std::vector<std::string> arguments) {
+  open_closed_descriptors();
+  try {
+    Program program;
+    build(program);
+    return parse_and_run(program, std::move(arguments));
+  } catch (const Error& error) {
+    return fail(error.exit_code(), error.what());
+  } catch (const c10::Error& error) {
+    return fail_in_torch(error);
+  } catch (const std::bad_alloc&) {
+    return fail(ExitCode::kMemory, "out of memory; try --vae-tiling, --dtype bf16 or f16, or a smaller size");
+  } catch (const std::filesystem::filesystem_error& error) {
+    return fail(ExitCode::kFile, error.what());
+  } catch (const std::exception& error) {
+    return fail(ExitCode::kOther, error.what());
+  }
+}
+
+}  // namespace molar::cli

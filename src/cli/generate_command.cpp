@@ -1,0 +1,142 @@
+#include "generate_command.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "molar/core/error.h"
+#include "molar/pipeline/stable_diffusion_pipeline.h"
+#include "picture_writer.h"
+#include "progress_display.h"
+#include "result_stream.h"
+#include "signals.h"
+
+namespace molar::cli {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kMaxThreads = 1024;
+
+void set_threads(const std::optional<int64_t>& threads) {
+  if (!threads) return;
+  if (*threads < 1 || *threads > kMaxThreads)
+    throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores", *threads, kMaxThreads,
+                                  std::thread::hardware_concurrency()));
+  at::set_num_threads(static_cast<int>(*threads));
+}
+
+std::string size_text(const fs::path& path) {
+  std::error_code error;
+  const auto bytes = fs::is_regular_file(path, error) ? fs::file_size(path, error) : 0;
+  if (error || bytes == 0) return "";
+  return bytes < 1'000'000'000 ? fmt::format(" ({:.1f} MB)", static_cast<double>(bytes) / 1e6)
+                               : fmt::format(" ({:.1f} GB)", static_cast<double>(bytes) / 1e9);
+}
+
+ProgressStyle progress_style(const GenerateOptions& options) {
+  if (options.run.quiet && !options.progress) return ProgressStyle::kNone;
+  return options.progress.value_or(ProgressStyle::kAuto);
+}
+
+Json plan_json(const GenerationRequest& request, const ModelRequest& model, std::string_view family,
+               const PictureWriter& writer) {
+  Json pictures = Json::array();
+  for (const PlannedPicture& picture : writer.plan())
+    pictures.push_back({{"path", picture.path.string()}, {"seed", picture.seed}, {"skipped", picture.exists}});
+  return {{"schema", 1},
+          {"dry_run", true},
+          {"request", request.to_json()},
+          {"model",
+           {{"path", model.model.string()},
+            {"family", family},
+            {"device", model.compute.device.str()},
+            {"dtype", dtype_option(model.compute.dtype)}}},
+          {"pictures", std::move(pictures)}};
+}
+
+void print_plan(const Json& plan, bool json) {
+  const auto dump = [](const Json& value, int indent) {
+    return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+  };
+  if (json) {
+    write_result_line(dump(plan, -1));
+    return;
+  }
+  std::string text;
+  for (const char* part : {"model", "request"})
+    for (const auto& [key, value] : plan[part].items())
+      text += fmt::format("{}: {}\n", key, value.is_string() ? value.get<std::string>() : dump(value, -1));
+  for (const Json& picture : plan["pictures"])
+    text += fmt::format("{}: {}\n", picture["skipped"].get<bool>() ? "skip" : "write", picture["path"].get<std::string>());
+  write_result(text);
+}
+
+/// The pictures that are not there yet, in runs of consecutive seeds; each run is one call of the pipeline.
+void draw(StableDiffusionPipeline& pipeline, const GenerationRequest& request, RunContext context,
+          PictureWriter& writer, const LogSession& log) {
+  const std::vector<PlannedPicture>& plan = writer.plan();
+  for (size_t i = 0; i < plan.size();) {
+    if (plan[i].exists) {
+      writer.report_skipped(i++);
+      continue;
+    }
+    const auto run_end = std::find_if(plan.begin() + static_cast<std::ptrdiff_t>(i), plan.end(),
+                                      [](const PlannedPicture& picture) { return picture.exists; });
+    GenerationRequest part = request;
+    part.seed = plan[i].seed;
+    part.count = run_end - (plan.begin() + static_cast<std::ptrdiff_t>(i));
+    pipeline.generate(part, context, [&](const Picture& picture) { writer.write(i++, picture, log.warnings()); });
+  }
+}
+
+void repeat_warnings(const LogSession& log, bool quiet) {
+  const std::vector<std::string> warnings = log.warnings();
+  if (quiet || warnings.empty()) return;
+  spdlog::info("done, with {} warning{}:", warnings.size(), warnings.size() == 1 ? "" : "s");
+  for (const std::string& warning : warnings) spdlog::info("  {}", warning);
+}
+
+}  // namespace
+
+CommandHelp generate_help() {
+  return {.usage = "-p TEXT [options]",
+          .examples = {"molar generate -p \"a dog in watercolor style\" --subject dog.safetensors --style "
+                       "watercolor.safetensors -o dog.png",
+                       "molar generate -m sd15/ -p \"a castle (at night:1.2)\" -b 4 -s 7 --steps 20 -o \"out/{seed}.png\""},
+          .common_options = {"--prompt", "--negative-prompt", "--model", "--subject", "--style", "--sampler", "--steps",
+                             "--seed", "--width", "--height", "--count", "--output"}};
+}
+
+void run_generate(const GenerateOptions& options, const LogSession& log) {
+  const SignalGuard signals(options.run.quiet);
+  std::optional<RecordedRequest> recorded;
+  if (options.from) recorded = read_recorded_request(*options.from);
+  const GenerationRequest request = resolve_request(options, recorded);
+  const ModelRequest model = resolve_model(options, recorded);
+  set_threads(options.threads);
+
+  PictureWriterOptions writer_options{.metadata = !options.no_metadata, .json = options.run.json};
+  if (options.output) writer_options.output = *options.output;
+  if (options.on_exist) writer_options.on_exist = *options.on_exist;
+  PictureWriter writer(writer_options, request);
+
+  if (!options.dry_run && writer.nothing_to_draw()) {
+    for (size_t i = 0; i < writer.plan().size(); ++i) writer.report_skipped(i);
+    return;
+  }
+  spdlog::info("loading {}{}, {} on {}, seed {}", model.model.string(), size_text(model.model),
+               dtype_option(model.compute.dtype), model.compute.device.str(), request.seed);
+  StableDiffusionPipeline pipeline = StableDiffusionPipeline::open(model);
+  if (options.dry_run) {
+    print_plan(plan_json(pipeline.plan(request), model, pipeline.family(), writer), options.run.json);
+    return;
+  }
+  const std::unique_ptr<ProgressSink> progress = make_progress_display(progress_style(options));
+  draw(pipeline, request, {*progress, signals.token()}, writer, log);
+  repeat_warnings(log, options.run.quiet);
+}
+
+}  // namespace molar::cli

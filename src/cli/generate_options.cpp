@@ -1,0 +1,192 @@
+#include "generate_options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+#include <iterator>
+#include <limits>
+
+#include "molar/core/error.h"
+#include "molar/core/random.h"
+#include "molar/schedulers/scheduler.h"
+#include "option_binder.h"
+#include "resources.h"
+#include "settings.h"
+#include "text.h"
+
+namespace molar::cli {
+namespace {
+
+void register_picture_options(CLI::App& app, GenerateOptions& o) {
+  OptionBinder prompt(app, "Prompt");
+  prompt.value("-p,--prompt", o.prompt, "TEXT", "What to draw; '-' reads standard input");
+  prompt.value("-n,--negative-prompt", o.negative_prompt, "TEXT", "What to keep away from; '-' reads standard input");
+  prompt.value("--prompt-2", o.prompt_2, "TEXT", "SDXL: prompt of the second text encoder (as the first)");
+  prompt.value("--negative-prompt-2", o.negative_prompt_2, "TEXT", "SDXL: negative prompt of the second text encoder");
+  prompt.value("--prompt-syntax", o.prompt_syntax, "a1111|plain",
+               "a1111: (word:1.2), [word], \\(, BREAK; plain: the text as it stands (a1111)");
+  prompt.value("--clip-skip", o.clip_skip, "N", "Leave out the last N text layers, as diffusers counts (the model's own)");
+
+  OptionBinder lora(app, "LoRA");
+  lora.value("--subject", o.subject, "FILE[@W]", "LoRA of the subject, with strength W (1.0)");
+  lora.value("--style", o.style, "FILE[@W]", "LoRA of the style, with strength W (1.0)");
+  lora.list("--lora", o.loras, "FILE[@W]", "Another LoRA, joins after the merge; repeatable");
+  lora.value("--merge", o.merge, "METHOD", "How subject and style are merged: auto, direct, concat (auto)");
+  lora.flag("--allow-partial-lora", o.allow_partial_lora, "A LoRA key that fits nothing is a warning, not an error");
+
+  OptionBinder sampling(app, "Sampling");
+  sampling.value("--sampler", o.sampler, "NAME", fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
+  sampling.value("--steps", o.steps, "N", "Sampling steps, 1 to 1000 (30)");
+  sampling.value("--cfg-scale", o.cfg_scale, "X", "Guidance scale; 1 or less: no guidance (7.5)");
+  sampling.value("--guidance-rescale", o.guidance_rescale, "X", "0 to 1, against overexposure (0)");
+  sampling.value("--eta", o.eta, "X", "ddim only: 0 deterministic, 1 as noisy as ddpm (0)");
+  sampling.value("-s,--seed", o.seed, "N", "Seed; picture i uses seed+i (random, and reported)");
+  sampling.value("-W,--width", o.width, "PX", "Multiple of 8 (the model's own)");
+  sampling.value("-H,--height", o.height, "PX", "Multiple of 8 (the model's own)");
+  sampling.value("-b,--count", o.count, "N", "Number of pictures (1)");
+
+  OptionBinder image(app, "Starting from a picture");
+  image.value("--init-image", o.init_image, "FILE", "Picture to start from (img2img)");
+  image.value("--mask", o.mask, "FILE", "Inpainting: white is drawn anew");
+  image.value("--strength", o.strength, "X", "How far the picture is drawn anew, above 0 to 1 (0.8; 1.0 with --mask)");
+
+  OptionBinder model(app, "Model");
+  model.value("-m,--model", o.model, "PATH", "Diffusers folder or single .safetensors file (the bundled model)");
+  model.value("--vae", o.vae, "PATH", "Another VAE");
+  model.value("--tokenizer", o.tokenizer, "DIR", "Another tokenizer");
+  model.value("--prediction-type", o.prediction_type, "TYPE",
+              "epsilon, v_prediction or sample: for single files that do not say (the model's own)");
+  model.value("--dtype", o.dtype, "TYPE", "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
+  model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
+}
+
+void register_output_options(CLI::App& app, GenerateOptions& o) {
+  OptionBinder output(app, "Output");
+  output.value("-o,--output", o.output, "PATH",
+               "File, template ({seed} {row} {name}), folder/, or '-' for PNG bytes on standard output (molar-{seed}.png)");
+  output.value("--on-exist", o.on_exist, "number|skip|overwrite|error", "What to do where the file exists (number)");
+  output.value("--from", o.from, "PNG", "Draw a picture that molar made again; other options change it")
+      ->configurable(false);
+  output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
+  output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
+
+  OptionBinder machine(app, "Machine");
+  machine.value("--device", o.device, "auto|cpu|cuda[:n]", "Where to compute (auto)");
+  machine.value("-t,--threads", o.threads, "N", "CPU threads (all cores)");
+  machine.value("--progress", o.progress, "auto|bar|plain|none", "How progress is shown (auto)");
+}
+
+std::string read_standard_input() {
+  std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+/// "-" stands for standard input, which can be read once.
+class PromptReader {
+ public:
+  std::string read(const std::string& option, const std::string& text) {
+    if (text != "-") return text;
+    if (!reader_.empty())
+      throw ConfigError(fmt::format("{} and {} cannot both read standard input", reader_, option));
+    reader_ = option;
+    return parse_value<std::string>(option, read_standard_input());
+  }
+
+ private:
+  std::string reader_;
+};
+
+template <typename T, typename Target>
+void take(const std::optional<T>& value, Target& target) {
+  if (value) target = *value;
+}
+
+void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
+  PromptReader reader;
+  if (o.prompt) request.prompt = reader.read("--prompt", *o.prompt);
+  if (o.negative_prompt) request.negative_prompt = reader.read("--negative-prompt", *o.negative_prompt);
+  if (o.prompt_2) request.prompt_2 = reader.read("--prompt-2", *o.prompt_2);
+  if (o.negative_prompt_2) request.negative_prompt_2 = reader.read("--negative-prompt-2", *o.negative_prompt_2);
+  take(o.prompt_syntax, request.prompt_syntax);
+}
+
+void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
+  take(o.subject, adapters.subject);
+  take(o.style, adapters.style);
+  if (!o.loras.empty()) adapters.loras = o.loras;
+  take(o.merge, adapters.merge);
+  adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
+}
+
+void check_seed(const GenerationRequest& request) {
+  constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
+  if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() - (static_cast<uint64_t>(request.count) - 1))
+    throw ConfigError(fmt::format("--seed {}: with --count {} the last seed would pass {}", request.seed, request.count,
+                                  std::numeric_limits<uint64_t>::max()));
+  if (request.seed > kHighestTorchSeed)
+    spdlog::warn("seed {}: torch draws from the low 32 bits, so it draws what seed {} does", request.seed,
+                 request.seed & kHighestTorchSeed);
+}
+
+}  // namespace
+
+CLI::App* register_generate(CLI::App& program, GenerateOptions& options) {
+  CLI::App* app = program.add_subcommand("generate", "Draw pictures from a prompt");
+  register_picture_options(*app, options);
+  for (const std::string& name : option_names(*app)) options.picture_option_names.insert(name);
+  register_output_options(*app, options);
+  register_run_options(*app, options.run);
+  return app;
+}
+
+GenerationRequest resolve_request(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded) {
+  if (!recorded && !options.prompt)
+    throw ConfigError("no prompt; wanted -p \"TEXT\" (-p - reads standard input), see 'molar generate -h'");
+  GenerationRequest request = recorded ? recorded->request : GenerationRequest{};
+  take_prompts(options, request);
+  take_adapters(options, request.adapters);
+  take(options.clip_skip, request.clip_skip);
+  take(options.sampler, request.sampler);
+  take(options.steps, request.num_steps);
+  take(options.cfg_scale, request.guidance_scale);
+  take(options.guidance_rescale, request.guidance_rescale);
+  take(options.eta, request.eta);
+  take(options.width, request.width_px);
+  take(options.height, request.height_px);
+  take(options.count, request.count);
+  take(options.init_image, request.init_image);
+  take(options.mask, request.mask);
+  take(options.strength, request.strength);
+  request.vae_tiling = request.vae_tiling || options.vae_tiling;
+  if (options.seed)
+    request.seed = *options.seed;
+  else if (!recorded)
+    request.seed = random_seed();
+  request.validate();
+  check_seed(request);
+  return request;
+}
+
+ModelRequest resolve_model(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded) {
+  ModelRequest model = recorded ? recorded->model : ModelRequest{};
+  take(options.model, model.model);
+  take(options.vae, model.vae);
+  take(options.tokenizer, model.tokenizer);
+  take(options.prediction_type, model.prediction_type);
+  model.clip_vocabulary = clip_vocabulary();
+  if (model.model.empty()) {
+    const auto bundled = bundled_model();
+    if (!bundled)
+      throw ConfigError("no model; wanted -m PATH or MOLAR_MODEL (scripts/quickstart makes a bundled one)");
+    model.model = *bundled;
+  }
+  model.compute.device = parse_device(options.device.value_or("auto"));
+  if (options.dtype || !recorded) model.compute.dtype = parse_dtype(options.dtype.value_or("auto"), model.compute.device);
+  return model;
+}
+
+}  // namespace molar::cli

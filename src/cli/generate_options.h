@@ -1,0 +1,63 @@
+/// Options of `molar generate`, and how they become a request.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "molar/core/atomic_file.h"
+#include "molar/pipeline/generation_request.h"
+#include "molar/pipeline/run_record.h"
+#include "run_options.h"
+#include "value_parsing.h"
+
+namespace molar::cli {
+
+/// Unset means: not asked for; the record of `--from`, the model or the built-in default decides.
+struct GenerateOptions {
+  // What makes the picture.
+  std::optional<std::string> prompt, negative_prompt, prompt_2, negative_prompt_2;
+  std::optional<PromptSyntax> prompt_syntax;
+  std::optional<int64_t> clip_skip;
+  std::optional<std::filesystem::path> model, vae, tokenizer;
+  std::optional<std::string> prediction_type, dtype;
+  bool vae_tiling = false;
+  std::optional<LoraUse> subject, style;
+  std::vector<LoraUse> loras;
+  std::optional<std::string> merge;
+  bool allow_partial_lora = false;
+  std::optional<std::string> sampler;
+  std::optional<int64_t> steps, width, height, count;
+  std::optional<uint64_t> seed;
+  std::optional<double> cfg_scale, guidance_rescale, eta, strength;
+  std::optional<std::filesystem::path> init_image, mask;
+  /// Long names of the options above.
+  std::set<std::string> picture_option_names;
+
+  // How it is made, and where it goes.
+  std::optional<std::filesystem::path> from;
+  std::optional<std::string> output, device;
+  std::optional<OnExist> on_exist;
+  std::optional<int64_t> threads;
+  std::optional<ProgressStyle> progress;
+  bool no_metadata = false;
+  bool dry_run = false;
+  RunOptions run;
+};
+
+/// `options` must outlive the parse.
+CLI::App* register_generate(CLI::App& program, GenerateOptions& options);
+
+/// A recorded request (or an empty one) with everything that `options` set on top. Reads standard input
+/// for a prompt of "-". A seed that nobody gave is drawn.
+/// Throws ConfigError where no prompt was given, InputError for a prompt that is no text.
+GenerationRequest resolve_request(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded);
+
+/// Throws ConfigError where no model was given and none is bundled.
+ModelRequest resolve_model(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded);
+
+}  // namespace molar::cli

@@ -1,0 +1,31 @@
+#include "resources.h"
+
+#include <vector>
+
+namespace molar::cli {
+namespace fs = std::filesystem;
+namespace {
+
+std::vector<fs::path> model_folders() {
+  std::error_code error;
+  const fs::path folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  if (error) return {};
+  return {folder.parent_path() / "models", folder.parent_path() / "share/molar/models"};
+}
+
+}  // namespace
+
+std::optional<fs::path> bundled_model() {
+  for (const fs::path& folder : model_folders())
+    for (const char* name : {"toyland", "tiny"})
+      if (fs::exists(folder / name / "model_index.json")) return folder / name;
+  return std::nullopt;
+}
+
+fs::path clip_vocabulary() {
+  for (const fs::path& folder : model_folders())
+    if (const fs::path file = folder / "clip/bpe_simple_vocab_16e6.txt.gz"; fs::exists(file)) return file;
+  return {};
+}
+
+}  // namespace molar::cli

@@ -1,0 +1,132 @@
+#include "value_parsing.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "molar/core/error.h"
+#include "text.h"
+
+namespace molar::cli {
+namespace fs = std::filesystem;
+namespace {
+
+[[noreturn]] void refuse(const std::string& option, const std::string& text, const std::string& wanted) {
+  throw ConfigError(fmt::format("{} '{}': wanted {}", option, text, wanted));
+}
+
+/// The whole text as a number, nullopt where it is none or does not fit.
+template <typename T>
+std::optional<T> read_number(std::string_view text) {
+  if (text.starts_with('+')) text.remove_prefix(1);  // from_chars takes no plus sign
+  if (text.starts_with('+') || text.empty()) return std::nullopt;
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::optional<double> read_finite(std::string_view text) {
+  const auto value = read_number<double>(text);
+  return value && std::isfinite(*value) ? value : std::nullopt;
+}
+
+template <typename T>
+T parse_choice(const std::string& option, const std::string& text,
+               const std::vector<std::pair<std::string, T>>& choices) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : choices) {
+    if (text == name) return value;
+    names.push_back(name);
+  }
+  refuse(option, text, fmt::format("{}{}", fmt::join(names, ", "), suggestion(text, names)));
+}
+
+}  // namespace
+
+template <>
+std::string parse_value(const std::string& option, const std::string& text) {
+  // The record is JSON and the tokenizer reads code points: other bytes would not come back as written.
+  if (!is_utf8(text) || text.find('\0') != std::string::npos)
+    throw InputError(fmt::format("{}: wanted UTF-8 text without NUL, found other bytes", option));
+  return text;
+}
+
+template <>
+fs::path parse_value(const std::string& option, const std::string& text) {
+  if (text.empty()) refuse(option, text, "a path");
+  return text;
+}
+
+template <>
+int64_t parse_value(const std::string& option, const std::string& text) {
+  const auto value = read_number<int64_t>(text);
+  if (!value) refuse(option, text, "a whole number");
+  return *value;
+}
+
+template <>
+uint64_t parse_value(const std::string& option, const std::string& text) {
+  const auto value = read_number<uint64_t>(text);
+  if (!value)
+    refuse(option, text, fmt::format("a whole number from 0 to {}", std::numeric_limits<uint64_t>::max()));
+  return *value;
+}
+
+template <>
+double parse_value(const std::string& option, const std::string& text) {
+  const auto value = read_finite(text);
+  if (!value) refuse(option, text, "a finite number such as 7.5");
+  return *value;
+}
+
+template <>
+bool parse_value(const std::string& option, const std::string& text) {
+  return parse_choice<bool>(option, text,
+                            {{"true", true}, {"false", false}, {"1", true}, {"0", false},
+                             {"on", true}, {"off", false}, {"yes", true}, {"no", false}});
+}
+
+template <>
+LoraUse parse_value(const std::string& option, const std::string& text) {
+  if (text.empty()) refuse(option, text, "FILE or FILE@STRENGTH");
+  const size_t at = text.rfind('@');
+  if (at == std::string::npos) return {text, 1.0};
+  const std::string file = text.substr(0, at), strength = text.substr(at + 1);
+  const bool file_exists = fs::exists(file), whole_exists = fs::exists(text);
+  if (const auto weight = read_finite(strength); weight && (file_exists || !whole_exists)) {
+    if (file.empty()) refuse(option, text, "a file before '@'");
+    return {file, *weight};
+  }
+  if (file_exists && !whole_exists)
+    refuse(option, text, fmt::format("a finite number as strength after '@', such as {}@0.8", file));
+  return {text, 1.0};
+}
+
+template <>
+PromptSyntax parse_value(const std::string& option, const std::string& text) {
+  return parse_choice<PromptSyntax>(option, text,
+                                    {{"a1111", PromptSyntax::kA1111}, {"plain", PromptSyntax::kPlain}});
+}
+
+template <>
+OnExist parse_value(const std::string& option, const std::string& text) {
+  return parse_choice<OnExist>(option, text,
+                               {{"number", OnExist::kNumber}, {"skip", OnExist::kSkip},
+                                {"overwrite", OnExist::kOverwrite}, {"error", OnExist::kError}});
+}
+
+template <>
+ProgressStyle parse_value(const std::string& option, const std::string& text) {
+  return parse_choice<ProgressStyle>(option, text,
+                                     {{"auto", ProgressStyle::kAuto}, {"bar", ProgressStyle::kBar},
+                                      {"plain", ProgressStyle::kPlain}, {"none", ProgressStyle::kNone}});
+}
+
+}  // namespace molar::cli
