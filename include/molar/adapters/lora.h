@@ -39,9 +39,9 @@ struct LoraSum {
   std::vector<LoraLayer> terms;
 };
 
-/// Two matrices whose product is a layer's whole change, float32.
+/// Two matrices whose product up @ down is a layer's whole change, float32.
 struct LoraMatrices {
-  Tensor down;  ///< [r, in*kh*kw], columns ordered in, kh, kw
+  Tensor down;  ///< [r, in*kh*kw], columns ordered in, kh, kw; holds the scale
   Tensor up;    ///< [out, r]
 };
 
@@ -51,12 +51,16 @@ struct LoraLayer {
   double scale = 1.0;                 ///< alpha / rank (rsLoRA: alpha / sqrt(rank)), times any strength
   std::vector<int64_t> weight_shape;  ///< of the layer: [out, in] or [out, in, kh, kw]
 
-  /// The inner dimension that alpha is divided by; of a sum, the sum of its terms' ranks.
+  /// The inner dimension that alpha is divided by (LoKr with two whole factors: the change's own); of a
+  /// sum, its terms' ranks together.
   int64_t rank() const;
   /// scale * change, float32, [weight_shape].
   Tensor delta() const;
-  /// Exact factors of delta(), scale included (in `up`). The rank of LoHa is r^2 and of LoKr up to
-  /// min(out, in): where the factors would be larger than the change itself, one of them is it.
+  /// Adds strength * delta() to `weight`: float32, [weight_shape], contiguous or channels-last. Low rank
+  /// needs no memory of the weight's size for it.
+  void add_delta_to_(const Tensor& weight, double strength) const;
+  /// Exact factors of delta(). A sum has the ranks of its terms together; LoHa has rank r^2; where LoHa's or
+  /// LoKr's would reach min(out, in*kh*kw), one factor is the change itself and the other the identity.
   LoraMatrices matrices() const;
   /// All defined tensors, for checks and counts.
   std::vector<Tensor> tensors() const;
