@@ -19,6 +19,7 @@
 #include "help.h"
 #include "inspect_command.h"
 #include "molar/core/error.h"
+#include "molar/core/text.h"
 #include "molar/core/version.h"
 #include "molar/io/json_config.h"
 #include "result_stream.h"
@@ -27,6 +28,8 @@
 
 namespace molar::cli {
 namespace {
+
+constexpr size_t kMaxMessageBytes = 2000;
 
 /// Every subcommand's options and the parser that fills them.
 struct Program {
@@ -122,7 +125,7 @@ std::string version_text(bool json) {
 }
 
 void say_error(std::string_view prefix, std::string_view message) {
-  const std::string line = fmt::format("{}{}\n", prefix, one_line(message));
+  const std::string line = fmt::format("{}{}\n", prefix, one_line(message, kMaxMessageBytes));
   (void)!::write(STDERR_FILENO, line.data(), line.size());
 }
 

@@ -35,7 +35,7 @@ void run_inspect(const InspectOptions& options) {
       write_result(options.run.json ? inspection.to_json_line() : printable(inspection.to_text()));
     } catch (const Error& error) {
       if (options.files.size() == 1) throw;
-      spdlog::error(one_line(error.what()));
+      spdlog::error(error.what());
       if (!first_failure) first_failure = error.exit_code();
       ++num_failed;
     }

@@ -5,12 +5,9 @@
 #include <algorithm>
 #include <numeric>
 
+#include "molar/core/text.h"
+
 namespace molar::cli {
-namespace {
-
-bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
-
-}  // namespace
 
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before_last, last(b.size() + 1), row(b.size() + 1);
@@ -46,40 +43,15 @@ std::string suggestion(std::string_view word, const std::vector<std::string>& ca
   return found ? fmt::format("; did you mean '{}'?", *found) : "";
 }
 
-std::string one_line(std::string_view text) {
-  std::string line(text);
-  for (char& c : line) {
-    if (c == '\n' || c == '\r' || c == '\t')
-      c = ' ';
-    else if (is_control(c))
-      c = '?';
-  }
-  while (!line.empty() && line.back() == ' ') line.pop_back();
-  return line;
-}
-
 std::string printable(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (is_control(c) && c != '\n' && c != '\t') c = '?';
-  return out;
-}
-
-bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t k) { return static_cast<unsigned char>(text[i + k]); };
-    const unsigned char lead = byte(0);
-    const size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (size_t k = 1; k < length; ++k)
-      if ((byte(k) & 0xC0) != 0x80) return false;
-    // Overlong forms, surrogates, and what lies past U+10FFFF.
-    if ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F) ||
-        (lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F))
-      return false;
-    i += length;
+  std::string out = valid_utf8(text);
+  for (size_t i = 0; i < out.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(out[i]);
+    if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F) out[i] = '?';
+    // U+0080 to U+009F: terminals obey some of them as they obey ESC sequences.
+    if (byte == 0xC2 && static_cast<unsigned char>(out[i + 1]) < 0xA0) out.replace(i, 2, "?");
   }
-  return true;
+  return out;
 }
 
 }  // namespace molar::cli

@@ -1,4 +1,4 @@
-/// Small text helpers of the command line: suggestions, and lines that are safe to print.
+/// Small text helpers of the command line: suggestions, and texts that are safe to print.
 #pragma once
 
 #include <optional>
@@ -17,13 +17,7 @@ std::optional<std::string> nearest(std::string_view word, const std::vector<std:
 /// "; did you mean 'x'?", or "" where nothing is near.
 std::string suggestion(std::string_view word, const std::vector<std::string>& candidates);
 
-/// `text` on one line: line breaks become spaces, other control characters '?', so that the names and
-/// metadata of foreign files cannot move the terminal's cursor.
-std::string one_line(std::string_view text);
-
-/// The same, but line breaks stay.
+/// Text of foreign files for a terminal: valid UTF-8, control characters but line breaks and tabs as '?'.
 std::string printable(std::string_view text);
-
-bool is_utf8(std::string_view text);
 
 }  // namespace molar::cli

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "molar/core/error.h"
-#include "text.h"
+#include "molar/core/text.h"
 
 namespace molar::cli {
 namespace {
@@ -19,7 +19,7 @@ class TomlReader {
   TomlReader(std::string_view text, const std::string& source) : text_(text), source_(source) {}
 
   std::vector<ConfigEntry> read() {
-    if (!is_utf8(text_)) fail("wanted UTF-8 text");
+    if (valid_utf8(text_) != text_) fail("wanted UTF-8 text");
     std::vector<ConfigEntry> entries;
     std::string section;
     for (skip_blank_lines(); !done(); skip_blank_lines()) {
@@ -69,14 +69,14 @@ class TomlReader {
     skip_comment();
     if (peek() == '\r') take();
     if (!done() && peek() != '\n')
-      fail(fmt::format("wanted the end of the line, found '{}'", one_line(text_.substr(at_, 20))));
+      fail(fmt::format("wanted the end of the line, found '{}'", text_.substr(at_, 20)));
   }
 
   std::string read_key() {
     if (peek() == '"' || peek() == '\'') return read_string();
     std::string key;
     while (!done() && is_bare_key(peek())) key += take();
-    if (key.empty()) fail(fmt::format("wanted 'key = value', found '{}'", one_line(text_.substr(at_, 20))));
+    if (key.empty()) fail(fmt::format("wanted 'key = value', found '{}'", text_.substr(at_, 20)));
     if (peek() == '.') fail(fmt::format("dotted key '{}.': write a [{}] section instead", key, key));
     return key;
   }
@@ -134,7 +134,7 @@ class TomlReader {
     const bool number = !word.empty() && word.find_first_not_of("+-.0123456789eE") == std::string::npos &&
                         word.find_first_of("0123456789") != std::string::npos;
     if (word != "true" && word != "false" && !number)
-      fail(fmt::format("value '{}': wanted a number, true, false, or text in quotes", one_line(word)));
+      fail(fmt::format("value '{}': wanted a number, true, false, or text in quotes", word));
     return word;
   }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "molar/core/error.h"
+#include "molar/core/text.h"
 #include "text.h"
 
 namespace molar::cli {
@@ -53,7 +54,7 @@ T parse_choice(const std::string& option, const std::string& text,
 template <>
 std::string parse_value(const std::string& option, const std::string& text) {
   // The record is JSON and the tokenizer reads code points: other bytes would not come back as written.
-  if (!is_utf8(text) || text.find('\0') != std::string::npos)
+  if (valid_utf8(text) != text || text.find('\0') != std::string::npos)
     throw InputError(fmt::format("{}: wanted UTF-8 text without NUL, found other bytes", option));
   return text;
 }
