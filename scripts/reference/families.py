@@ -38,18 +38,18 @@ import torch
 # beforehand: E[silu(z)^2] = 0.36 for a unit normal z.
 SILU_SECOND_MOMENT = 0.356
 
-FAMILIES = ("sd15", "sd21", "sdxl", "sd15-inpaint", "sd21-epsilon", "sd15-lcm")
+FAMILIES = ("sd15", "sd21", "sdxl", "sd15-inpaint", "sd21-epsilon", "sd15-lcm", "sd15-sample")
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 # ---- configurations -------------------------------------------------------------------------------------
 
 def base_family(family: str) -> str:
-    return {"sd15-inpaint": "sd15", "sd15-lcm": "sd15", "sd21-epsilon": "sd21"}.get(family, family)
+    return family.split("-")[0]
 
 
 def prediction_type(family: str) -> str:
-    return "v_prediction" if family == "sd21" else "epsilon"
+    return {"sd21": "v_prediction", "sd15-sample": "sample"}.get(family, "epsilon")
 
 
 def unet_config(family: str, size: str) -> dict:
@@ -142,7 +142,7 @@ def scheduler_config(family: str) -> tuple[str, dict]:
     if family == "sd15-lcm":
         return "LCMScheduler", betas | dict(set_alpha_to_one=True, clip_sample=False)
     if base == "sd15":
-        return "PNDMScheduler", betas | dict(skip_prk_steps=True, set_alpha_to_one=False)
+        return "PNDMScheduler", betas | dict(skip_prk_steps=True, set_alpha_to_one=False, clip_sample=False)
     if base == "sd21":
         return "DDIMScheduler", betas | dict(clip_sample=False, set_alpha_to_one=False)
     return "EulerDiscreteScheduler", betas | dict(timestep_spacing="leading", interpolation_type="linear",
