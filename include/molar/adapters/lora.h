@@ -68,7 +68,7 @@ struct LoraLayer {
 
 /// A LoRA file that was matched to a model, or the result of a merge.
 struct LoraWeights {
-  std::filesystem::path path;                   ///< the file; empty for a merge
+  std::filesystem::path path;                   ///< the safetensors file; empty for a merge
   std::string key_family;                       ///< "kohya", "diffusers", "PEFT", ... as read
   std::map<LayerName, LoraLayer> layers;
   std::map<std::string, std::string> metadata;  ///< the file's own, untouched

@@ -1,0 +1,78 @@
+#include "molar/adapters/lora_fuser.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "molar/core/error.h"
+#include "molar/io/safetensors.h"
+
+namespace molar {
+namespace {
+
+/// What one layer is to become: its changes and their strengths.
+struct PlannedChange {
+  const LoraLayer* layer;
+  double strength;
+};
+
+/// `original` plus all changes, in its dtype, device and layout.
+Tensor fused_weight(const Tensor& original, const std::vector<PlannedChange>& changes) {
+  // A copy in any case: the original may be a read-only view of a file.
+  const Tensor sum = at::empty_like(original, at::TensorOptions().dtype(at::kFloat)).copy_(original);
+  for (const PlannedChange& change : changes) change.layer->add_delta_to_(sum, change.strength);
+  return sum.to(original.scalar_type());
+}
+
+}  // namespace
+
+LoraFuser::LoraFuser(ModelLayers layers, WeightSource source)
+    : layers_(std::move(layers)), source_(std::move(source)) {}
+
+AdaptableLayer& LoraFuser::layer(const LayerName& name) const {
+  const auto component = layers_.components.find(name.component);
+  if (component != layers_.components.end())
+    if (const auto found = component->second.find(name.module); found != component->second.end())
+      return *found->second;
+  throw Error(fmt::format("the model has no layer '{}' in {}: the LoRA was loaded for another one", name.module,
+                          name.component));
+}
+
+Tensor LoraFuser::original(const LayerName& name) {
+  if (!changed_.contains(name)) return layer(name).weight();
+  return source_ ? source_(name) : kept_.at(name);
+}
+
+void LoraFuser::restore(const LayerName& name) {
+  layer(name).set_weight(original(name));
+  changed_.erase(name);
+  kept_.erase(name);
+}
+
+void LoraFuser::attach(const std::vector<WeightedLora>& loras) {
+  const at::NoGradGuard no_grad;
+  std::map<LayerName, std::vector<PlannedChange>> plan;
+  for (const auto& [weights, strength] : loras)
+    for (const auto& [name, change] : weights->layers) plan[name].push_back({&change, strength});
+  try {
+    for (const auto& [name, changes] : plan) layer(name);  // refuses before anything changes
+    for (const LayerName& name : std::set<LayerName>(changed_))
+      if (!plan.contains(name)) restore(name);
+    for (const auto& [name, changes] : plan) {
+      AdaptableLayer& target = layer(name);
+      const Tensor own = original(name);
+      target.set_weight(fused_weight(own, changes));
+      if (!source_) kept_.try_emplace(name, own);
+      changed_.insert(name);
+      release_mapped_pages(own);
+    }
+  } catch (...) {
+    detach();
+    throw;
+  }
+}
+
+void LoraFuser::detach() {
+  for (const LayerName& name : std::set<LayerName>(changed_)) restore(name);
+}
+
+}  // namespace molar
