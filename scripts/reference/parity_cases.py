@@ -242,6 +242,9 @@ def storage_cases() -> list[Case]:
         Case("sd15-transformers4", "transformers 4 spelling", negative_prompt="rain"),
         Case("sd21-transformers4", "transformers 4 spelling", prompt="a dog! in the rain", negative_prompt="rain!"),
         Case("sdxl-transformers4", "transformers 4 spelling", prompt="a dog! in the rain", negative_prompt="rain!"),
+        Case("sd15-single", "single file", negative_prompt="rain"),
+        Case("sd21-single", "single file", prompt="a dog! in the rain", negative_prompt="rain"),
+        Case("sdxl-single", "single file", prompt="a dog! in the rain", negative_prompt="rain"),
         Case("sd15", "another VAE", vae="sd15-vae2", prompt="a cat"),
     ]
 
@@ -255,12 +258,9 @@ def full_cases() -> list[Case]:
                   Case(f"{model}-full", "full size, LoRA pair", sampler="dpmpp_2m", steps=2,
                        loras=(Lora("kohya-text", 0.8, "subject"), Lora("ldm" if model == "sdxl" else "kohya-b", 0.7, "style")),
                        **size)]
+    for model in ("sd15", "sdxl"):
+        cases.append(Case(f"{model}-full-single", "full size, single file", sampler="euler", steps=2, **size))
     return cases
-
-
-def single_file_cases() -> list[Case]:
-    size = dict(width=256, height=256, full=True)
-    return [Case("sd15-full-single", "single file", sampler="euler", steps=2, **size)]
 
 
 def all_cases() -> list[Case]:

@@ -55,7 +55,7 @@ class Reference:
         self.side = None
         digest = hashlib.sha256()
         for path in sorted(HERE.glob("*.py")):
-            if path.name.startswith(("parity_", "families", "lora_files")) and path.name != "parity_main.py":
+            if path.name.startswith(("parity_", "families", "lora_files", "make_single")) and path.name != "parity_main.py":
                 digest.update(path.read_bytes())
         digest.update(json.dumps([importlib.metadata.version(p) for p in PACKAGES]).encode())
         self.program = digest.hexdigest()
@@ -91,7 +91,7 @@ class Reference:
 
 
 def molar_command(args, workshop: Workshop, case: Case, target: pathlib.Path) -> list[str]:
-    model = args.single_file if case.model.endswith("-single") else workshop.model_folder(case.model)
+    model = workshop.molar_model(case.model)
     command = [str(args.molar), "generate", "-m", str(model), "--prompt", case.prompt, "--prompt-syntax", case.syntax,
                "--device", "cpu", "--dtype", "f32", "--steps", str(case.steps), "--cfg-scale", repr(case.cfg_scale),
                "--seed", str(case.seed), "--width", str(case.width), "--height", str(case.height), "-q",
@@ -110,6 +110,9 @@ def molar_command(args, workshop: Workshop, case: Case, target: pathlib.Path) ->
         command += ["--mask", str(workshop.picture(case.mask))]
     if case.vae:
         command += ["--vae", str(workshop.model_folder(case.vae))]
+    if case.model.endswith("-single") and not case.full:
+        # A single file stands for CLIP's own vocabulary, which the tiny text encoders do not have.
+        command += ["--tokenizer", str(workshop.model_folder(case.model))]
     if case.vae_tiling:
         command.append("--vae-tiling")
     if case.loras:
@@ -216,8 +219,6 @@ def write_report(args, rows: list[Row]) -> None:
 
 def selected(args) -> list[Case]:
     cases = parity_cases.all_cases()
-    if args.single_file:
-        cases += parity_cases.single_file_cases()
     if args.tiny_only:
         cases = [c for c in cases if not c.full]
     if args.full_only:
@@ -235,7 +236,6 @@ def parse(argv: list[str] | None = None):
     parser.add_argument("--molar", type=pathlib.Path, default=REPOSITORY / "build" / "molar")
     parser.add_argument("--out", type=pathlib.Path, default=REPOSITORY / "parity-out", help="models, pictures and report")
     parser.add_argument("--full-models", type=pathlib.Path, help="folder of the full-size models (OUT/full)")
-    parser.add_argument("--single-file", type=pathlib.Path, help="the full-size SD 1.5 model as one checkpoint file")
     parser.add_argument("--tiny-only", action="store_true")
     parser.add_argument("--full-only", action="store_true", help="needs some 14 GB of memory and 12 GB of disk")
     parser.add_argument("--case", action="append", metavar="PATTERN", help="model/sampler/feature, with * and ?; repeatable")

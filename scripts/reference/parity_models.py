@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import pathlib
 import shutil
 
 import families
 import lora_files
+import make_single_file
 import numpy as np
 import torch
 from PIL import Image
@@ -49,6 +52,27 @@ SEED = 0
 PICTURES = ("ramp", "large", "wide", "disc", "soft")
 
 
+def program_digest() -> str:
+    """Of what shapes the files made here."""
+    digest = hashlib.sha256()
+    for module in (families, lora_files, make_single_file):
+        digest.update(pathlib.Path(module.__file__).read_bytes())
+    digest.update(pathlib.Path(__file__).read_bytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def complete(folder: pathlib.Path):
+    """Tells whether the folder has to be made, after removing a half-made one or one of another program."""
+    stamp, program = folder / "complete", program_digest()
+    missing = not stamp.exists() or stamp.read_text() != program
+    if missing:
+        shutil.rmtree(folder, ignore_errors=True)
+    yield missing
+    if missing:
+        stamp.write_text(program)
+
+
 class Workshop:
     """Makes what a case needs under `root`, each thing once. Full-size models come from `full_root`."""
 
@@ -58,14 +82,28 @@ class Workshop:
 
     # ---- models ----
 
+    def molar_model(self, key: str) -> pathlib.Path:
+        """What molar is given: the folder, or one checkpoint file made of it. A tiny one carries the fields that no
+        tensor shows; a full-size one has to be known by its keys and shapes."""
+        folder = self.model_folder(key)
+        if not key.endswith("-single"):
+            return folder
+        full = "-full" in key
+        path = folder.with_name(f"{folder.name}-single.safetensors")
+        if not path.exists() or path.stat().st_mtime < (folder / "complete").stat().st_mtime:
+            part = path.with_suffix(".part")
+            make_single_file.write_single_file(folder, part, with_config=not full)
+            part.replace(path)
+        return path
+
     def model_folder(self, key: str) -> pathlib.Path:
+        key = key.removesuffix("-single")
         if "-full" in key:
             return self.full_model(key)
         folder = self.root / "models" / key
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            self.make_tiny(key, folder)
-            (folder / "complete").touch()
+        with complete(folder) as missing:
+            if missing:
+                self.make_tiny(key, folder)
         return folder
 
     def make_tiny(self, key: str, folder: pathlib.Path) -> None:
@@ -91,6 +129,7 @@ class Workshop:
             (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(HUB_SCHEDULER, indent=2))
 
     def full_model(self, key: str) -> pathlib.Path:
+        """Gigabytes: kept until somebody deletes the folder."""
         family = key.split("-")[0]
         folder = self.full_root / family
         if not (folder / "complete").exists():
@@ -105,15 +144,14 @@ class Workshop:
 
     def lora(self, model: str, file: str) -> pathlib.Path:
         """The file or folder; beside it NAME.deltas.safetensors where diffusers cannot read the spelling."""
-        base = model.removesuffix("-single") if "-full" in model else model.split("-")[0]
+        base = f"{model.split('-')[0]}-full" if "-full" in model else model.split("-")[0]
         if model == "sd15-inpaint":
             base = model
         folder = self.root / "loras" / base / file
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            self.make_lora(base, file, folder)
-            (folder / "complete").touch()
+        with complete(folder) as missing:
+            if missing:
+                folder.mkdir(parents=True)
+                self.make_lora(base, file, folder)
         for path in (folder / "lora.safetensors", folder / "pytorch_lora_weights.safetensors"):
             if path.exists():
                 return path
@@ -174,21 +212,25 @@ class Workshop:
     # ---- pictures ----
 
     def picture(self, name: str) -> pathlib.Path:
-        path = self.root / "pictures" / f"{name}.png"
-        if path.exists():
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.root / "pictures" / name
+        with complete(folder) as missing:
+            if missing:
+                folder.mkdir(parents=True)
+                self.make_picture(name, folder / "picture.png")
+        return folder / "picture.png"
+
+    @staticmethod
+    def make_picture(name: str, path: pathlib.Path) -> None:
         size = {"large": (90, 120), "wide": (128, 96)}.get(name, (64, 64))
         x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
         if name in ("disc", "soft"):
             distance = np.hypot(x - 0.55, y - 0.45)
             grey = (distance < 0.3) * 1.0 if name == "disc" else np.clip(1.3 - 2.6 * distance, 0, 1)
             Image.fromarray((grey * 255).astype(np.uint8)).save(path)
-            return path
+            return
         noise = np.random.default_rng(5).normal(0, 0.06, (size[1], size[0], 3))
         waves = np.stack([x, 0.5 + 0.5 * np.sin(9 * x + 4 * y), 1 - y], axis=-1)
         Image.fromarray((np.clip(waves + noise, 0, 1) * 255).astype(np.uint8)).save(path)
-        return path
 
 
 class ShapesOnly:

@@ -11,10 +11,11 @@ import venv
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 FOLDER = REPOSITORY / ".venv-parity"
 # The versions that the figures in docs/parity.md were measured with.
+TORCH = "2.13.0"
 PACKAGES = ("diffusers==0.42.1", "transformers==5.23.0", "peft==0.21.2", "accelerate", "safetensors", "pillow", "numpy",
             "regex")
 # Only its vocabulary file is used; its own dependencies are large.
-WITHOUT_DEPENDENCIES = ("open_clip_torch",)
+WITHOUT_DEPENDENCIES = ("open_clip_torch==3.3.0",)
 PROBE = ("import importlib.util as u, sys; "
          "sys.exit(any(u.find_spec(m) is None for m in "
          "('torch', 'diffusers', 'transformers', 'peft', 'accelerate', 'PIL', 'regex', 'open_clip')))")
@@ -35,14 +36,14 @@ def make_environment() -> pathlib.Path:
     venv.create(FOLDER, with_pip=True)
     torch_site = sorted((REPOSITORY / ".venv").glob("lib/python3*/site-packages/torch"))
     own_site = next(FOLDER.glob("lib/python3*/site-packages"))
-    packages = list(PACKAGES)
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if torch_site and torch_site[0].parent.parent.name == own_site.parent.name:
         (own_site / "quickstart-torch.pth").write_text(str(torch_site[0].parent) + "\n")
-    else:
-        packages.append("torch")
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True, stdout=sys.stderr)
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", *WITHOUT_DEPENDENCIES], check=True,
-                   stdout=sys.stderr)
+    # The CPU build where the package index has it under its own name, else the plain one.
+    elif subprocess.run([*pip, f"torch=={TORCH}+cpu"], capture_output=True).returncode:
+        subprocess.run([*pip, f"torch=={TORCH}"], check=True, stdout=sys.stderr)
+    subprocess.run([*pip, *PACKAGES], check=True, stdout=sys.stderr)
+    subprocess.run([*pip, "--no-deps", *WITHOUT_DEPENDENCIES], check=True, stdout=sys.stderr)
     return python
 
 

@@ -1,0 +1,73 @@
+"""One timed picture with diffusers in a fresh process; prints the spans that `molar generate --json` reports."""
+
+import os
+import time
+
+# Before the imports: they are part of what a user waits for.
+PROCESS_START = time.clock_gettime(time.CLOCK_BOOTTIME) - (
+    float(open("/proc/uptime").read().split()[0])
+    - int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK"))
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+
+import torch  # noqa: E402
+
+
+def now() -> float:
+    """Seconds since this process started, exact to a clock tick (10 ms)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - PROCESS_START
+
+
+def peak_memory_bytes() -> int:
+    for row in open("/proc/self/status"):
+        if row.startswith("VmHWM"):
+            return int(row.split()[1]) * 1024
+    raise SystemExit("/proc/self/status has no VmHWM")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+
+    import diffusers
+
+    diffusers.utils.logging.set_verbosity_error()
+    begin = now()
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    times = {"load_s": now() - begin}
+
+    encode_prompt = pipe.encode_prompt
+
+    def timed_encoding(*arguments, **options):
+        start = now()
+        result = encode_prompt(*arguments, **options)
+        times["text_encoding_s"] = now() - start
+        return result
+
+    pipe.encode_prompt = timed_encoding
+    marks: list[float] = []
+    hook = pipe.unet.register_forward_pre_hook(lambda *_: marks.append(now()) if not marks else None)
+    image = pipe(args.prompt, num_inference_steps=args.steps, width=args.size, height=args.size,
+                 generator=torch.Generator("cpu").manual_seed(args.seed),
+                 callback_on_step_end=lambda _pipe, _i, _t, kept: (marks.append(now()), kept)[1]).images[0]
+    end = now()
+    hook.remove()
+    times |= {"first_step_s": marks[0], "steps_s": [b - a for a, b in zip(marks, marks[1:])], "decode_s": end - marks[-1]}
+    image.save(args.out)
+    print(json.dumps({"timings": times, "peak_memory_bytes": peak_memory_bytes(), "whole_s": now()}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
