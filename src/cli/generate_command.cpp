@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "molar/core/error.h"
+#include "molar/io/hash.h"
+#include "molar/io/image.h"
 #include "molar/pipeline/stable_diffusion_pipeline.h"
 #include "picture_writer.h"
 #include "progress_display.h"
@@ -99,6 +101,21 @@ void repeat_warnings(const LogSession& log, bool quiet) {
   for (const std::string& warning : warnings) spdlog::info("  {}", warning);
 }
 
+/// The record holds each LoRA's hash: a file that changed since draws another picture, and says so.
+void warn_of_changed_files(const fs::path& picture) try {
+  for (const auto& [keyword, text] : read_png_text(picture)) {
+    if (keyword != "molar") continue;
+    const Json record = parse_json(text, picture.string());
+    for (const Json& lora : record.at("loras")) {
+      const std::string file = lora.at("file");
+      if (fs::is_regular_file(file) && sha256_safetensors_data(file) != lora.at("sha256"))
+        spdlog::warn("'{}' has another content than when '{}' was drawn", file, picture.string());
+    }
+  }
+} catch (const Json::exception&) {
+  throw InputError(fmt::format("the molar record of '{}' lacks a list of LoRA files", picture.string()));
+}
+
 }  // namespace
 
 CommandHelp generate_help() {
@@ -113,7 +130,10 @@ CommandHelp generate_help() {
 void run_generate(const GenerateOptions& options, const LogSession& log) {
   const SignalGuard signals(options.run.quiet);
   std::optional<RecordedRequest> recorded;
-  if (options.from) recorded = read_recorded_request(*options.from);
+  if (options.from) {
+    recorded = read_recorded_request(*options.from);
+    warn_of_changed_files(*options.from);
+  }
   const GenerationRequest request = resolve_request(options, recorded);
   const ModelRequest model = resolve_model(options, recorded);
   set_threads(options.threads);

@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <iostream>
 #include <iterator>
 #include <limits>
 
+#include "molar/adapters/merge/merge_method.h"
 #include "molar/core/error.h"
 #include "molar/core/random.h"
 #include "molar/schedulers/scheduler.h"
@@ -122,6 +124,22 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
   adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
 }
 
+/// Names that later versions will know; saying so is better than "unknown".
+constexpr std::string_view kLaterMergeMethods[] = {"lorarar", "ziplora", "np", "ties", "dare", "svd", "klora"};
+
+void check_merge(const std::string& merge) {
+  if (std::find(std::begin(kLaterMergeMethods), std::end(kLaterMergeMethods), merge) != std::end(kLaterMergeMethods))
+    throw ConfigError(fmt::format("--merge '{}' is not built yet; wanted {}", merge, fmt::join(merge_method_names(), ", ")));
+  resolve_merge_method(merge);  // throws for an unknown name
+}
+
+void check_prediction_type(const std::string& type) {
+  static const std::vector<std::string> kTypes = {"epsilon", "v_prediction", "sample"};
+  if (std::find(kTypes.begin(), kTypes.end(), type) == kTypes.end())
+    throw ConfigError(fmt::format("--prediction-type '{}': wanted {}{}", type, fmt::join(kTypes, ", "),
+                                  suggestion(type, kTypes)));
+}
+
 void check_seed(const GenerationRequest& request) {
   constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
   if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() - (static_cast<uint64_t>(request.count) - 1))
@@ -167,6 +185,7 @@ GenerationRequest resolve_request(const GenerateOptions& options, const std::opt
   else if (!recorded)
     request.seed = random_seed();
   request.validate();
+  check_merge(request.adapters.merge);
   check_seed(request);
   return request;
 }
@@ -176,6 +195,7 @@ ModelRequest resolve_model(const GenerateOptions& options, const std::optional<R
   take(options.model, model.model);
   take(options.vae, model.vae);
   take(options.tokenizer, model.tokenizer);
+  if (options.prediction_type) check_prediction_type(*options.prediction_type);
   take(options.prediction_type, model.prediction_type);
   model.clip_vocabulary = clip_vocabulary();
   if (model.model.empty()) {

@@ -64,6 +64,7 @@ ModelRequest model_from_json(const Json& json) {
   model.vae = json.value("vae", "");
   model.tokenizer = json.value("tokenizer", "");
   model.prediction_type = json.value("prediction-type", "");
+  model.compute.dtype = parse_dtype(json.value("dtype", "f32"), model.compute.device);
   return model;
 }
 
@@ -146,16 +147,18 @@ PngText RunRecord::png_text() const {
 RecordedRequest read_recorded_request(const std::filesystem::path& png) {
   for (const auto& [keyword, text] : read_png_text(png)) {
     if (keyword != kChunk) continue;
-    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object() || !json.contains("schema"))
-      throw InputError(fmt::format("'{}': its molar record is not a JSON object with a schema", png.string()));
-    if (json["schema"] != kSchema)
-      throw InputError(fmt::format("'{}': record of schema {}, this version reads {}", png.string(),
-                                   dump(json["schema"]), kSchema));
+    const std::string source = fmt::format("the molar record of '{}'", png.string());
     try {
+      const Json json = parse_json(text, source);
+      if (!json.is_object() || !json.contains("schema"))
+        throw InputError("wanted a JSON object with a schema");
+      if (json["schema"] != kSchema)
+        throw InputError(fmt::format("schema {}, this version reads {}", dump(json["schema"]), kSchema));
       return {GenerationRequest::from_json(json.at("request")), model_from_json(json.at("model"))};
     } catch (const Json::exception&) {
-      throw InputError(fmt::format("'{}': its molar record lacks the request or the model", png.string()));
+      throw InputError(fmt::format("{} lacks the request or the model", source));
+    } catch (const Error& error) {
+      throw InputError(fmt::format("{}: {}", source, error.what()));
     }
   }
   throw InputError(fmt::format("'{}' carries no molar record; wanted a picture that molar made", png.string()));
