@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "molar/core/text.h"
+
 namespace molar {
 
 /// What the process returns; scripts and schedulers rely on the numbers.
@@ -22,13 +24,15 @@ enum class ExitCode : int {
 };
 
 /// Base of everything molar throws on purpose. The message is one line: what, wanted, found, mend.
+/// It may quote what a file holds: control characters are escaped and its length is limited here.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message, ExitCode exit_code = ExitCode::kOther)
-      : std::runtime_error(message), exit_code_(exit_code) {}
+      : std::runtime_error(one_line(message, kMaxMessageBytes)), exit_code_(exit_code) {}
   ExitCode exit_code() const noexcept { return exit_code_; }
 
  private:
+  static constexpr size_t kMaxMessageBytes = 2000;
   ExitCode exit_code_;
 };
 
