@@ -1,12 +1,12 @@
 #include "app.h"
 
-#include <CLI/CLI.hpp>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <exception>
@@ -44,20 +44,18 @@ void build(Program& program) {
   program.app.set_help_flag("-h", "Short help");
   program.app.set_help_all_flag("--help", "Every option");
   program.app.add_flag("--version", program.version, "Version")->configurable(false);
-  program.app.add_flag("--json", program.version_json, "With --version: as JSON")->configurable(false);
+  program.app.add_flag("--json", program.version_json, "With --version: as JSON")
+      ->configurable(false);
   program.app.require_subcommand(0, 1);
-  program.commands.push_back({register_generate(program.app, program.generate),
-                              &program.generate.run,
-                              generate_help(),
-                              [&program] {
-                                return program.generate.from ? program.generate.picture_option_names
-                                                             : std::set<std::string>{};
-                              },
-                              [&program](const LogSession& log) { run_generate(program.generate, log); }});
-  program.commands.push_back({register_inspect(program.app, program.inspect),
-                              &program.inspect.run,
-                              inspect_help(),
-                              [] { return std::set<std::string>{}; },
+  program.commands.push_back(
+      {register_generate(program.app, program.generate), &program.generate.run, generate_help(),
+       [&program] {
+         return program.generate.from ? program.generate.picture_option_names
+                                      : std::set<std::string>{};
+       },
+       [&program](const LogSession& log) { run_generate(program.generate, log); }});
+  program.commands.push_back({register_inspect(program.app, program.inspect), &program.inspect.run,
+                              inspect_help(), [] { return std::set<std::string>{}; },
                               [&program](const LogSession&) { run_inspect(program.inspect); }});
 }
 
@@ -92,25 +90,29 @@ std::vector<std::string> split_empty_values(const std::vector<std::string>& argu
 
 /// What the user got wrong, for an argument that nothing took.
 std::string describe_extra(const Program& program, const Command* command, std::string argument) {
-  const std::string help = command == nullptr ? "molar -h" : fmt::format("molar {} --help", command->app->get_name());
+  const std::string help =
+      command == nullptr ? "molar -h" : fmt::format("molar {} --help", command->app->get_name());
   if (argument.starts_with('-') && argument.size() > 1) {
     argument.resize(std::min(argument.find('='), argument.size()));
     const CLI::App& app = command == nullptr ? program.app : *command->app;
     std::vector<std::string> names;
     for (const std::string& name : option_names(app)) names.push_back("--" + name);
-    return fmt::format("unknown option '{}'{} See '{}'", argument, suggestion(argument, names) + ".", help);
+    return fmt::format("unknown option '{}'{} See '{}'", argument,
+                       suggestion(argument, names) + ".", help);
   }
   if (command == nullptr)
     return fmt::format("unknown command '{}'{} See '{}'", argument,
                        suggestion(argument, command_names(program)) + ".", help);
-  return fmt::format("unexpected argument '{}'; a value with spaces needs quotes. See '{}'", argument, help);
+  return fmt::format("unexpected argument '{}'; a value with spaces needs quotes. See '{}'",
+                     argument, help);
 }
 
 std::string describe_parse_error(const Program& program, const CLI::ParseError& error) {
   const Command* command = chosen_command(program);
   const std::vector<std::string> extras = program.app.remaining(/*recurse=*/true);
   if (!extras.empty()) {
-    const auto option = std::find_if(extras.begin(), extras.end(), [](const std::string& e) { return e.starts_with('-'); });
+    const auto option = std::find_if(extras.begin(), extras.end(),
+                                     [](const std::string& e) { return e.starts_with('-'); });
     return describe_extra(program, command, option == extras.end() ? extras.front() : *option);
   }
   return fmt::format("{}. See 'molar {}--help'", error.what(),
@@ -119,9 +121,13 @@ std::string describe_parse_error(const Program& program, const CLI::ParseError& 
 
 std::string version_text(bool json) {
   if (json)
-    return Json{{"schema", 1}, {"molar", molar_version()}, {"git", git_version()}, {"torch", torch_version()}}.dump();
-  return fmt::format("molar {} (git {}, libtorch {})", molar_version(), git_version().empty() ? "unknown" : git_version(),
-                     torch_version());
+    return Json{{"schema", 1},
+                {"molar", molar_version()},
+                {"git", git_version()},
+                {"torch", torch_version()}}
+        .dump();
+  return fmt::format("molar {} (git {}, libtorch {})", molar_version(),
+                     git_version().empty() ? "unknown" : git_version(), torch_version());
 }
 
 void say_error(std::string_view prefix, std::string_view message) {
@@ -145,7 +151,8 @@ void turn_colour_off_if_asked() {
 int run_command(const Program& program, const Command& command) {
   const std::set<std::string> held = command.held_options();
   apply_environment(*command.app, held);
-  if (command.run_options->config) apply_config_file(*command.app, *command.run_options->config, held);
+  if (command.run_options->config)
+    apply_config_file(*command.app, *command.run_options->config, held);
   const LogSession log(command.run_options->verbosity());
   turn_colour_off_if_asked();
   for (const std::string& message : unknown_environment(program.app)) spdlog::warn(message);
@@ -174,7 +181,8 @@ int parse_and_run(Program& program, std::vector<std::string> arguments) {
     return static_cast<int>(ExitCode::kOk);
   }
   const Command* command = chosen_command(program);
-  if (command == nullptr) return fail(ExitCode::kUsage, "no command; wanted 'molar generate', see 'molar -h'");
+  if (command == nullptr)
+    return fail(ExitCode::kUsage, "no command; wanted 'molar generate', see 'molar -h'");
   return run_command(program, *command);
 }
 
@@ -185,8 +193,10 @@ int fail_in_torch(const c10::Error& error) {
                          message.find("can't allocate memory") != std::string_view::npos;
   const std::string_view first_line = message.substr(0, message.find('\n'));
   if (no_memory)
-    return fail(ExitCode::kMemory, fmt::format("out of memory: {}; try --vae-tiling, --dtype bf16 or f16, "
-                                               "a smaller size, or a machine with more memory", first_line));
+    return fail(ExitCode::kMemory,
+                fmt::format("out of memory: {}; try --vae-tiling, --dtype bf16 or f16, "
+                            "a smaller size, or a machine with more memory",
+                            first_line));
   return fail(ExitCode::kOther, fmt::format("internal: {}", first_line));
 }
 
@@ -203,7 +213,8 @@ int run_program(std::vector<std::string> arguments) {
   } catch (const c10::Error& error) {
     return fail_in_torch(error);
   } catch (const std::bad_alloc&) {
-    return fail(ExitCode::kMemory, "out of memory; try --vae-tiling, --dtype bf16 or f16, or a smaller size");
+    return fail(ExitCode::kMemory,
+                "out of memory; try --vae-tiling, --dtype bf16 or f16, or a smaller size");
   } catch (const std::filesystem::filesystem_error& error) {
     return fail(ExitCode::kFile, error.what());
   } catch (const std::exception& error) {

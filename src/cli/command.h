@@ -14,7 +14,7 @@ namespace molar::cli {
 
 /// Words for its help beside what its options say themselves.
 struct CommandHelp {
-  std::string usage;                        ///< after the command's name
+  std::string usage;  ///< after the command's name
   std::vector<std::string> examples;
   std::vector<std::string> common_options;  ///< long names that the short help (-h) shows
 };
@@ -23,7 +23,8 @@ struct Command {
   CLI::App* app;
   const RunOptions* run_options;
   CommandHelp help;
-  /// Long names that neither the environment nor a config file may set now; asked after the flags are read.
+  /// Long names that neither the environment nor a config file may set now; asked after the flags
+  /// are read.
   std::function<std::set<std::string>()> held_options;
   /// Does the work. Throws; only app.cpp knows exit codes.
   std::function<void(const LogSession&)> run;

@@ -25,8 +25,8 @@ constexpr int64_t kMaxThreads = 1024;
 void set_threads(const std::optional<int64_t>& threads) {
   if (!threads) return;
   if (*threads < 1 || *threads > kMaxThreads)
-    throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores", *threads, kMaxThreads,
-                                  std::thread::hardware_concurrency()));
+    throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores",
+                                  *threads, kMaxThreads, std::thread::hardware_concurrency()));
   at::set_num_threads(static_cast<int>(*threads));
 }
 
@@ -47,7 +47,8 @@ Json plan_json(const GenerationRequest& request, const ModelRequest& model, std:
                const PictureWriter& writer) {
   Json pictures = Json::array();
   for (const PlannedPicture& picture : writer.plan())
-    pictures.push_back({{"path", picture.path.string()}, {"seed", picture.seed}, {"skipped", picture.exists}});
+    pictures.push_back(
+        {{"path", picture.path.string()}, {"seed", picture.seed}, {"skipped", picture.exists}});
   return {{"schema", 1},
           {"dry_run", true},
           {"request", request.to_json()},
@@ -70,13 +71,16 @@ void print_plan(const Json& plan, bool json) {
   std::string text;
   for (const char* part : {"model", "request"})
     for (const auto& [key, value] : plan[part].items())
-      text += fmt::format("{}: {}\n", key, value.is_string() ? value.get<std::string>() : dump(value, -1));
+      text += fmt::format("{}: {}\n", key,
+                          value.is_string() ? value.get<std::string>() : dump(value, -1));
   for (const Json& picture : plan["pictures"])
-    text += fmt::format("{}: {}\n", picture["skipped"].get<bool>() ? "skip" : "write", picture["path"].get<std::string>());
+    text += fmt::format("{}: {}\n", picture["skipped"].get<bool>() ? "skip" : "write",
+                        picture["path"].get<std::string>());
   write_result(text);
 }
 
-/// The pictures that are not there yet, in runs of consecutive seeds; each run is one call of the pipeline.
+/// The pictures that are not there yet, in runs of consecutive seeds; each run is one call of the
+/// pipeline.
 void draw(StableDiffusionPipeline& pipeline, const GenerationRequest& request, RunContext context,
           PictureWriter& writer, const LogSession& log) {
   const std::vector<PlannedPicture>& plan = writer.plan();
@@ -90,7 +94,8 @@ void draw(StableDiffusionPipeline& pipeline, const GenerationRequest& request, R
     GenerationRequest part = request;
     part.seed = plan[i].seed;
     part.count = run_end - (plan.begin() + static_cast<std::ptrdiff_t>(i));
-    pipeline.generate(part, context, [&](const Picture& picture) { writer.write(i++, picture, log.warnings()); });
+    pipeline.generate(part, context,
+                      [&](const Picture& picture) { writer.write(i++, picture, log.warnings()); });
   }
 }
 
@@ -113,18 +118,22 @@ void warn_of_changed_files(const fs::path& picture) try {
     }
   }
 } catch (const Json::exception&) {
-  throw InputError(fmt::format("the molar record of '{}' lacks a list of LoRA files", picture.string()));
+  throw InputError(
+      fmt::format("the molar record of '{}' lacks a list of LoRA files", picture.string()));
 }
 
 }  // namespace
 
 CommandHelp generate_help() {
   return {.usage = "-p TEXT [options]",
-          .examples = {"molar generate -p \"a dog in watercolor style\" --subject dog.safetensors --style "
-                       "watercolor.safetensors -o dog.png",
-                       "molar generate -m sd15/ -p \"a castle (at night:1.2)\" -b 4 -s 7 --steps 20 -o \"out/{seed}.png\""},
-          .common_options = {"--prompt", "--negative-prompt", "--model", "--subject", "--style", "--sampler", "--steps",
-                             "--seed", "--width", "--height", "--count", "--output"}};
+          .examples =
+              {"molar generate -p \"a dog in watercolor style\" --subject dog.safetensors --style "
+               "watercolor.safetensors -o dog.png",
+               "molar generate -m sd15/ -p \"a castle (at night:1.2)\" -b 4 -s 7 --steps 20 -o "
+               "\"out/{seed}.png\""},
+          .common_options = {"--prompt", "--negative-prompt", "--model", "--subject", "--style",
+                             "--sampler", "--steps", "--seed", "--width", "--height", "--count",
+                             "--output"}};
 }
 
 void run_generate(const GenerateOptions& options, const LogSession& log) {
@@ -151,7 +160,8 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
                dtype_option(model.compute.dtype), model.compute.device.str(), request.seed);
   StableDiffusionPipeline pipeline = StableDiffusionPipeline::open(model);
   if (options.dry_run) {
-    print_plan(plan_json(pipeline.plan(request), model, pipeline.family(), writer), options.run.json);
+    print_plan(plan_json(pipeline.plan(request), model, pipeline.family(), writer),
+               options.run.json);
     return;
   }
   const std::unique_ptr<ProgressSink> progress = make_progress_display(progress_style(options));

@@ -9,7 +9,8 @@ namespace molar::cli {
 
 CommandHelp generate_help();
 
-/// Draws what `options` ask for (or prints the plan). Throws molar's errors; see DESIGN for exit codes.
+/// Draws what `options` ask for (or prints the plan). Throws molar's errors; see DESIGN for exit
+/// codes.
 void run_generate(const GenerateOptions& options, const LogSession& log);
 
 }  // namespace molar::cli

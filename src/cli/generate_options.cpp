@@ -24,22 +24,30 @@ namespace {
 void register_picture_options(CLI::App& app, GenerateOptions& o) {
   OptionBinder prompt(app, "Prompt");
   prompt.value("-p,--prompt", o.prompt, "TEXT", "What to draw; '-' reads standard input");
-  prompt.value("-n,--negative-prompt", o.negative_prompt, "TEXT", "What to keep away from; '-' reads standard input");
-  prompt.value("--prompt-2", o.prompt_2, "TEXT", "SDXL: prompt of the second text encoder (as the first)");
-  prompt.value("--negative-prompt-2", o.negative_prompt_2, "TEXT", "SDXL: negative prompt of the second text encoder");
+  prompt.value("-n,--negative-prompt", o.negative_prompt, "TEXT",
+               "What to keep away from; '-' reads standard input");
+  prompt.value("--prompt-2", o.prompt_2, "TEXT",
+               "SDXL: prompt of the second text encoder (as the first)");
+  prompt.value("--negative-prompt-2", o.negative_prompt_2, "TEXT",
+               "SDXL: negative prompt of the second text encoder");
   prompt.value("--prompt-syntax", o.prompt_syntax, "a1111|plain",
                "a1111: (word:1.2), [word], \\(, BREAK; plain: the text as it stands (a1111)");
-  prompt.value("--clip-skip", o.clip_skip, "N", "Leave out the last N text layers, as diffusers counts (the model's own)");
+  prompt.value("--clip-skip", o.clip_skip, "N",
+               "Leave out the last N text layers, as diffusers counts (the model's own)");
 
   OptionBinder lora(app, "LoRA");
   lora.value("--subject", o.subject, "FILE[@W]", "LoRA of the subject, with strength W (1.0)");
   lora.value("--style", o.style, "FILE[@W]", "LoRA of the style, with strength W (1.0)");
   lora.list("--lora", o.loras, "FILE[@W]", "Another LoRA, joins after the merge; repeatable");
-  lora.value("--merge", o.merge, "METHOD", "How subject and style are merged: auto, direct, concat (auto)");
-  lora.flag("--allow-partial-lora", o.allow_partial_lora, "A LoRA key that fits nothing is a warning, not an error");
+  lora.value("--merge", o.merge, "METHOD",
+             fmt::format("How subject and style are merged: {} (auto)",
+                         fmt::join(merge_method_names(), ", ")));
+  lora.flag("--allow-partial-lora", o.allow_partial_lora,
+            "A LoRA key that fits nothing is a warning, not an error");
 
   OptionBinder sampling(app, "Sampling");
-  sampling.value("--sampler", o.sampler, "NAME", fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
+  sampling.value("--sampler", o.sampler, "NAME",
+                 fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
   sampling.value("--steps", o.steps, "N", "Sampling steps, 1 to 1000 (30)");
   sampling.value("--cfg-scale", o.cfg_scale, "X", "Guidance scale; 1 or less: no guidance (7.5)");
   sampling.value("--guidance-rescale", o.guidance_rescale, "X", "0 to 1, against overexposure (0)");
@@ -52,24 +60,32 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   OptionBinder image(app, "Starting from a picture");
   image.value("--init-image", o.init_image, "FILE", "Picture to start from (img2img)");
   image.value("--mask", o.mask, "FILE", "Inpainting: white is drawn anew");
-  image.value("--strength", o.strength, "X", "How far the picture is drawn anew, above 0 to 1 (0.8; 1.0 with --mask)");
+  image.value("--strength", o.strength, "X",
+              "How far the picture is drawn anew, above 0 to 1 (0.8; 1.0 with --mask)");
 
   OptionBinder model(app, "Model");
-  model.value("-m,--model", o.model, "PATH", "Diffusers folder or single .safetensors file (the bundled model)");
+  model.value("-m,--model", o.model, "PATH",
+              "Diffusers folder or single .safetensors file (the bundled model)");
   model.value("--vae", o.vae, "PATH", "Another VAE");
   model.value("--tokenizer", o.tokenizer, "DIR", "Another tokenizer");
-  model.value("--prediction-type", o.prediction_type, "TYPE",
-              "epsilon, v_prediction or sample: for single files that do not say (the model's own)");
-  model.value("--dtype", o.dtype, "TYPE", "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
+  model.value(
+      "--prediction-type", o.prediction_type, "TYPE",
+      "epsilon, v_prediction or sample: for single files that do not say (the model's own)");
+  model.value("--dtype", o.dtype, "TYPE",
+              "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
   model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
 }
 
 void register_output_options(CLI::App& app, GenerateOptions& o) {
   OptionBinder output(app, "Output");
   output.value("-o,--output", o.output, "PATH",
-               "File, template ({seed} {row} {name}), folder/, or '-' for PNG bytes on standard output (molar-{seed}.png)");
-  output.value("--on-exist", o.on_exist, "number|skip|overwrite|error", "What to do where the file exists (number)");
-  output.value("--from", o.from, "PNG", "Draw a picture that molar made again; other options change it")
+               "File, template ({seed} {row} {name}), folder/, or '-' for PNG bytes on standard "
+               "output (molar-{seed}.png)");
+  output.value("--on-exist", o.on_exist, "number|skip|overwrite|error",
+               "What to do where the file exists (number)");
+  output
+      .value("--from", o.from, "PNG",
+             "Draw a picture that molar made again; other options change it")
       ->configurable(false);
   output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
   output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
@@ -110,9 +126,11 @@ void take(const std::optional<T>& value, Target& target) {
 void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
   PromptReader reader;
   if (o.prompt) request.prompt = reader.read("--prompt", *o.prompt);
-  if (o.negative_prompt) request.negative_prompt = reader.read("--negative-prompt", *o.negative_prompt);
+  if (o.negative_prompt)
+    request.negative_prompt = reader.read("--negative-prompt", *o.negative_prompt);
   if (o.prompt_2) request.prompt_2 = reader.read("--prompt-2", *o.prompt_2);
-  if (o.negative_prompt_2) request.negative_prompt_2 = reader.read("--negative-prompt-2", *o.negative_prompt_2);
+  if (o.negative_prompt_2)
+    request.negative_prompt_2 = reader.read("--negative-prompt-2", *o.negative_prompt_2);
   take(o.prompt_syntax, request.prompt_syntax);
 }
 
@@ -125,29 +143,34 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
 }
 
 /// Names that later versions will know; saying so is better than "unknown".
-constexpr std::string_view kLaterMergeMethods[] = {"lorarar", "ziplora", "np", "ties", "dare", "svd", "klora"};
+constexpr std::string_view kLaterMergeMethods[] = {"lorarar", "ziplora", "np",   "ties",
+                                                   "dare",    "svd",     "klora"};
 
 void check_merge(const std::string& merge) {
-  if (std::find(std::begin(kLaterMergeMethods), std::end(kLaterMergeMethods), merge) != std::end(kLaterMergeMethods))
-    throw ConfigError(fmt::format("--merge '{}' is not built yet; wanted {}", merge, fmt::join(merge_method_names(), ", ")));
+  if (std::find(std::begin(kLaterMergeMethods), std::end(kLaterMergeMethods), merge) !=
+      std::end(kLaterMergeMethods))
+    throw ConfigError(fmt::format("--merge '{}' is not built yet; wanted {}", merge,
+                                  fmt::join(merge_method_names(), ", ")));
   resolve_merge_method(merge);  // throws for an unknown name
 }
 
 void check_prediction_type(const std::string& type) {
   static const std::vector<std::string> kTypes = {"epsilon", "v_prediction", "sample"};
   if (std::find(kTypes.begin(), kTypes.end(), type) == kTypes.end())
-    throw ConfigError(fmt::format("--prediction-type '{}': wanted {}{}", type, fmt::join(kTypes, ", "),
-                                  suggestion(type, kTypes)));
+    throw ConfigError(fmt::format("--prediction-type '{}': wanted {}{}", type,
+                                  fmt::join(kTypes, ", "), suggestion(type, kTypes)));
 }
 
 void check_seed(const GenerationRequest& request) {
   constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
-  if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() - (static_cast<uint64_t>(request.count) - 1))
-    throw ConfigError(fmt::format("--seed {}: with --count {} the last seed would pass {}", request.seed, request.count,
+  if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() -
+                                              (static_cast<uint64_t>(request.count) - 1))
+    throw ConfigError(fmt::format("--seed {}: with --count {} the last seed would pass {}",
+                                  request.seed, request.count,
                                   std::numeric_limits<uint64_t>::max()));
   if (request.seed > kHighestTorchSeed)
-    spdlog::warn("seed {}: torch draws from the low 32 bits, so it draws what seed {} does", request.seed,
-                 request.seed & kHighestTorchSeed);
+    spdlog::warn("seed {}: torch draws from the low 32 bits, so it draws what seed {} does",
+                 request.seed, request.seed & kHighestTorchSeed);
 }
 
 }  // namespace
@@ -161,9 +184,11 @@ CLI::App* register_generate(CLI::App& program, GenerateOptions& options) {
   return app;
 }
 
-GenerationRequest resolve_request(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded) {
+GenerationRequest resolve_request(const GenerateOptions& options,
+                                  const std::optional<RecordedRequest>& recorded) {
   if (!recorded && !options.prompt)
-    throw ConfigError("no prompt; wanted -p \"TEXT\" (-p - reads standard input), see 'molar generate -h'");
+    throw ConfigError(
+        "no prompt; wanted -p \"TEXT\" (-p - reads standard input), see 'molar generate -h'");
   GenerationRequest request = recorded ? recorded->request : GenerationRequest{};
   take_prompts(options, request);
   take_adapters(options, request.adapters);
@@ -190,7 +215,8 @@ GenerationRequest resolve_request(const GenerateOptions& options, const std::opt
   return request;
 }
 
-ModelRequest resolve_model(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded) {
+ModelRequest resolve_model(const GenerateOptions& options,
+                           const std::optional<RecordedRequest>& recorded) {
   ModelRequest model = recorded ? recorded->model : ModelRequest{};
   take(options.model, model.model);
   take(options.vae, model.vae);
@@ -201,11 +227,13 @@ ModelRequest resolve_model(const GenerateOptions& options, const std::optional<R
   if (model.model.empty()) {
     const auto bundled = bundled_model();
     if (!bundled)
-      throw ConfigError("no model; wanted -m PATH or MOLAR_MODEL (scripts/quickstart makes a bundled one)");
+      throw ConfigError(
+          "no model; wanted -m PATH or MOLAR_MODEL (scripts/quickstart makes a bundled one)");
     model.model = *bundled;
   }
   model.compute.device = parse_device(options.device.value_or("auto"));
-  if (options.dtype || !recorded) model.compute.dtype = parse_dtype(options.dtype.value_or("auto"), model.compute.device);
+  if (options.dtype || !recorded)
+    model.compute.dtype = parse_dtype(options.dtype.value_or("auto"), model.compute.device);
   return model;
 }
 

@@ -52,12 +52,14 @@ struct GenerateOptions {
 /// `options` must outlive the parse.
 CLI::App* register_generate(CLI::App& program, GenerateOptions& options);
 
-/// A recorded request (or an empty one) with everything that `options` set on top. Reads standard input
-/// for a prompt of "-". A seed that nobody gave is drawn.
-/// Throws ConfigError where no prompt was given, InputError for a prompt that is no text.
-GenerationRequest resolve_request(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded);
+/// A recorded request (or an empty one) with everything that `options` set on top. Reads standard
+/// input for a prompt of "-". A seed that nobody gave is drawn. Throws ConfigError where no prompt
+/// was given, InputError for a prompt that is no text.
+GenerationRequest resolve_request(const GenerateOptions& options,
+                                  const std::optional<RecordedRequest>& recorded);
 
 /// Throws ConfigError where no model was given and none is bundled.
-ModelRequest resolve_model(const GenerateOptions& options, const std::optional<RecordedRequest>& recorded);
+ModelRequest resolve_model(const GenerateOptions& options,
+                           const std::optional<RecordedRequest>& recorded);
 
 }  // namespace molar::cli

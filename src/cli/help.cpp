@@ -34,7 +34,8 @@ std::string option_line(const CLI::Option& option) {
   if (option.get_expected_min() > 0 && !option.get_positional() && !option.get_type_name().empty())
     names += " " + option.get_type_name();
   std::string line = "  " + names;
-  line += line.size() + 2 <= kColumn ? std::string(kColumn - line.size(), ' ') : "\n" + std::string(kColumn, ' ');
+  line += line.size() + 2 <= kColumn ? std::string(kColumn - line.size(), ' ')
+                                     : "\n" + std::string(kColumn, ' ');
   return line + wrapped(option.get_description()) + "\n";
 }
 
@@ -47,13 +48,16 @@ std::string heading(const Command& command) {
 }  // namespace
 
 std::string program_help(const std::vector<Command>& commands) {
-  std::string text = "molar draws pictures with Stable Diffusion, LoRA and merged LoRAs, offline.\n\n";
+  std::string text =
+      "molar draws pictures with Stable Diffusion, LoRA and merged LoRAs, offline.\n\n";
   for (const Command& command : commands)
     if (!command.help.examples.empty()) text += "  " + command.help.examples.front() + "\n";
   text += "\nCommands:\n";
   for (const Command& command : commands)
     text += fmt::format("  {:<12}{}\n", command.app->get_name(), command.app->get_description());
-  return text + "\nmolar COMMAND -h lists a command's common options, --help all of them; molar --version.\n";
+  return text +
+         "\nmolar COMMAND -h lists a command's common options, --help all of them; molar "
+         "--version.\n";
 }
 
 std::string short_help(const Command& command) {
@@ -66,17 +70,22 @@ std::string short_help(const Command& command) {
 std::string full_help(const Command& command) {
   std::string text = heading(command);
   std::vector<std::string> groups;
-  for (const CLI::Option* option : command.app->get_options())
-    if (std::find(groups.begin(), groups.end(), option->get_group()) == groups.end() && option->get_configurable())
+  for (const CLI::Option* option : command.app->get_options()) {
+    if (option == command.app->get_help_ptr() || option == command.app->get_help_all_ptr())
+      continue;
+    if (std::find(groups.begin(), groups.end(), option->get_group()) == groups.end())
       groups.push_back(option->get_group());
+  }
   for (const std::string& group : groups) {
     text += "\n" + group + ":\n";
     for (const CLI::Option* option : command.app->get_options())
       if (option->get_group() == group) text += option_line(*option);
   }
   return text +
-         "\nEach option can also be set by an environment variable (--cfg-scale: MOLAR_CFG_SCALE) or in a\n"
-         "--config file (cfg-scale = 7.5). Flags win over the environment, the environment over the file.\n";
+         "\nEach option can also be set by an environment variable (--cfg-scale: MOLAR_CFG_SCALE) "
+         "or in a\n"
+         "--config file (cfg-scale = 7.5). Flags win over the environment, the environment over "
+         "the file.\n";
 }
 
 }  // namespace molar::cli

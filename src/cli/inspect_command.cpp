@@ -14,7 +14,8 @@ CLI::App* register_inspect(CLI::App& program, InspectOptions& options) {
   CLI::App* app = program.add_subcommand("inspect", "Describe models, LoRA files and pictures");
   app->add_option("FILE", options.files, "Model file or folder, LoRA file or folder, or picture")
       ->group("What")
-      ->configurable(false);
+      ->configurable(false)
+      ->allow_extra_args(false);  // else CLI11 takes a name like "[a]" apart
   register_run_options(*app, options.run);
   return app;
 }
@@ -41,7 +42,9 @@ void run_inspect(const InspectOptions& options) {
     }
   }
   if (first_failure)
-    throw Error(fmt::format("{} of {} files could not be described", num_failed, options.files.size()), *first_failure);
+    throw Error(
+        fmt::format("{} of {} files could not be described", num_failed, options.files.size()),
+        *first_failure);
 }
 
 }  // namespace molar::cli

@@ -19,8 +19,9 @@ struct InspectOptions {
 CLI::App* register_inspect(CLI::App& program, InspectOptions& options);
 CommandHelp inspect_help();
 
-/// Prints a description of each file. With several, one that fails does not keep the others from being
-/// described. Throws FileError for what is missing, broken, or neither model, LoRA nor picture.
+/// Prints a description of each file. With several, one that fails does not keep the others from
+/// being described. Throws FileError for what is missing, broken, or neither model, LoRA nor
+/// picture.
 void run_inspect(const InspectOptions& options);
 
 }  // namespace molar::cli

@@ -21,8 +21,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int kSchema = 1;
-constexpr std::string_view kPngMagic = "\x89PNG\r\n\x1a\n", kJpegMagic = "\xff\xd8\xff", kBmpMagic = "BM",
-                           kZipMagic = "PK\x03\x04", kPickleMagic = "\x80";
+constexpr std::string_view kPngMagic = "\x89PNG\r\n\x1a\n", kJpegMagic = "\xff\xd8\xff",
+                           kBmpMagic = "BM", kZipMagic = "PK\x03\x04", kPickleMagic = "\x80";
 
 std::string dump(const Json& json, int indent) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
@@ -40,7 +40,8 @@ std::string first_bytes(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::array<char, 16> bytes{};
   file.read(bytes.data(), bytes.size());
-  if (!file.is_open() || file.bad()) throw FileError(fmt::format("'{}' cannot be read", path.string()));
+  if (!file.is_open() || file.bad())
+    throw FileError(fmt::format("'{}' cannot be read", path.string()));
   return {bytes.data(), static_cast<size_t>(file.gcount())};
 }
 
@@ -61,7 +62,8 @@ Inspection inspect_model(const fs::path& path) {
   options.clip_vocabulary = clip_vocabulary();
   const Checkpoint checkpoint = open_checkpoint(path, options);
   Json components = Json::object();
-  for (const auto& [name, component] : checkpoint.components) components[name] = component_json(component);
+  for (const auto& [name, component] : checkpoint.components)
+    components[name] = component_json(component);
   const std::string layout = fs::is_directory(path) ? "diffusers folder" : "single file";
   const std::string scheduler = checkpoint.scheduler_config.value("_class_name", "unknown");
   const std::string prediction = checkpoint.scheduler_config.value("prediction_type", "epsilon");
@@ -75,7 +77,8 @@ Inspection inspect_model(const fs::path& path) {
   inspection.text = fmt::format("kind: model ({})\nfamily: {}\nscheduler: {}, {}\n", layout,
                                 family_name(checkpoint.family), scheduler, prediction);
   for (const auto& [name, component] : components.items())
-    inspection.text += fmt::format("{}: {} parameters, {}\n", name, grouped(component["parameters"].get<int64_t>()),
+    inspection.text += fmt::format("{}: {} parameters, {}\n", name,
+                                   grouped(component["parameters"].get<int64_t>()),
                                    component["dtype"].get<std::string>());
   return inspection;
 }
@@ -85,7 +88,8 @@ Inspection inspect_model(const fs::path& path) {
 Inspection inspect_lora(const fs::path& path) {
   const LoraSummary summary = describe_lora(path);
   Inspection inspection{path, summary.to_json(), summary.to_text()};
-  // The summary's kind says which of LoRA's relatives it is; here it stands beside "model" and "picture".
+  // The summary's kind says which of LoRA's relatives it is; here it stands beside "model" and
+  // "picture".
   inspection.fields["algorithm"] = inspection.fields["kind"];
   inspection.fields["kind"] = "LoRA";
   return inspection;
@@ -99,7 +103,8 @@ Inspection inspect_picture(const fs::path& path, const std::string& format) try 
   Json& fields = inspection.fields;
   fields["width"] = pixels.size(1);
   fields["height"] = pixels.size(0);
-  inspection.text = fmt::format("kind: picture ({}, {} x {} pixels)\n", format, pixels.size(1), pixels.size(0));
+  inspection.text =
+      fmt::format("kind: picture ({}, {} x {} pixels)\n", format, pixels.size(1), pixels.size(0));
   if (format != "PNG") return inspection;
 
   std::vector<std::string> other_chunks;
@@ -117,21 +122,27 @@ Inspection inspect_picture(const fs::path& path, const std::string& format) try 
   }
   fields["made_by_molar"] = fields.contains("record");
   fields["other_text"] = other_chunks;
-  inspection.text += fmt::format("made by molar: {}\n", fields.contains("record") ? "yes" : "no record in it");
-  if (!other_chunks.empty()) inspection.text += fmt::format("other text: {}\n", fmt::join(other_chunks, ", "));
+  inspection.text +=
+      fmt::format("made by molar: {}\n", fields.contains("record") ? "yes" : "no record in it");
+  if (!other_chunks.empty())
+    inspection.text += fmt::format("other text: {}\n", fmt::join(other_chunks, ", "));
   inspection.text += parameters + record;
   return inspection;
 } catch (const InputError& error) {
-  throw FileError(error.what());  // here the picture is the file that was asked about, not input to a drawing
+  throw FileError(
+      error.what());  // here the picture is the file that was asked about, not input to a drawing
 }
 
 Inspection inspect_folder(const fs::path& path) {
   if (fs::exists(path / "model_index.json")) return inspect_model(path);
-  const bool lora = fs::exists(path / "adapter_config.json") || fs::exists(path / "pytorch_lora_weights.safetensors") ||
+  const bool lora = fs::exists(path / "adapter_config.json") ||
+                    fs::exists(path / "pytorch_lora_weights.safetensors") ||
                     fs::exists(path / "unet/adapter_config.json");
   if (lora) return inspect_lora(path);
-  throw FileError(fmt::format("folder '{}' is neither a diffusers model (model_index.json) nor a LoRA "
-                              "(adapter_config.json, pytorch_lora_weights.safetensors)", path.string()));
+  throw FileError(
+      fmt::format("folder '{}' is neither a diffusers model (model_index.json) nor a LoRA "
+                  "(adapter_config.json, pytorch_lora_weights.safetensors)",
+                  path.string()));
 }
 
 }  // namespace
@@ -149,14 +160,17 @@ Inspection inspect_file(const fs::path& path) {
   if (fs::is_directory(path)) return inspect_folder(path);
   const std::string head = first_bytes(path);
   if (head.starts_with(kPngMagic)) return inspect_picture(path, "PNG");
-  // A safetensors header's length may begin with any byte, so its '{' is asked for before other magic numbers.
+  // A safetensors header's length may begin with any byte, so its '{' is asked for before other
+  // magic numbers.
   if (head.size() > 8 && head[8] == '{')
     return is_lora(SafetensorsFile::open(path)) ? inspect_lora(path) : inspect_model(path);
   if (head.starts_with(kJpegMagic)) return inspect_picture(path, "JPEG");
   if (head.starts_with(kBmpMagic)) return inspect_picture(path, "BMP");
   if (head.starts_with(kZipMagic) || head.starts_with(kPickleMagic))
-    throw FileError(fmt::format("'{}' looks like a PyTorch pickle, which can run code; convert it to .safetensors "
-                                "with diffusers or safetensors and try again", path.string()));
+    throw FileError(fmt::format(
+        "'{}' looks like a PyTorch pickle, which can run code; convert it to .safetensors "
+        "with diffusers or safetensors and try again",
+        path.string()));
   throw FileError(fmt::format("'{}' is neither a safetensors file nor a picture", path.string()));
 }
 

@@ -7,29 +7,33 @@
 #include "app.h"
 
 // Note [First line]
-// libtorch's static initialisers take 130 ms and more, from a cold disk seconds, all of it before main().
-// On a terminal nobody should look at nothing for so long, so a function in .preinit_array, which the loader
-// calls before any initialiser, says what is going on; main() takes the words away again. Elsewhere (pipes,
-// files) nobody is waiting, and standard error holds whole lines only.
+// libtorch's static initialisers take 130 ms and more, from a cold disk seconds, all of it before
+// main(). On a terminal nobody should look at nothing for so long, so a function in .preinit_array,
+// which the loader calls before any initialiser, says what is going on; main() takes the words away
+// again. Elsewhere (pipes, files) nobody is waiting, and standard error holds whole lines only.
 namespace {
 
 constexpr std::string_view kNotice = "loading libtorch ...", kErase = "\r\x1b[K";
 
 bool notice_shown = false;
 
-/// Runs before the C++ library, the sanitizers' run-times and every global of ours are set up: system calls
-/// and values on the stack only.
-__attribute__((no_sanitize("address", "undefined"))) void show_notice(int argc, char** argv, char**) {
+/// Runs before the C++ library, the sanitizers' run-times and every global of ours are set up:
+/// system calls and values on the stack only.
+__attribute__((no_sanitize("address", "undefined"))) void show_notice(int argc, char** argv,
+                                                                      char**) {
   termios settings;
   if (argc < 2 || ::ioctl(STDERR_FILENO, TCGETS, &settings) != 0) return;
   for (int i = 1; i < argc; ++i) {
     const char* argument = argv[i];
-    if (i == 1 ? argument[0] != 'g' : argument[0] == '-' && (argument[1] == 'q' || argument[1] == 'h')) return;
+    if (i == 1 ? argument[0] != 'g'
+               : argument[0] == '-' && (argument[1] == 'q' || argument[1] == 'h'))
+      return;
   }
   notice_shown = ::write(STDERR_FILENO, kNotice.data(), kNotice.size()) > 0;
 }
 
-__attribute__((section(".preinit_array"), used)) void (*const kBeforeInitialisers)(int, char**, char**) = show_notice;
+__attribute__((section(".preinit_array"),
+               used)) void (*const kBeforeInitialisers)(int, char**, char**) = show_notice;
 
 }  // namespace
 

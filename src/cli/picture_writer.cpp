@@ -20,7 +20,9 @@ namespace {
 
 constexpr int kSchema = 1;
 
-std::string dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
 
 /// Minutes of drawing must not end at a folder that nobody may write to.
 void check_folder(const fs::path& target) {
@@ -31,7 +33,8 @@ void check_folder(const fs::path& target) {
     folder = parent;
   }
   if (!fs::is_directory(folder))
-    throw FileError(fmt::format("cannot write '{}': '{}' is not a folder", target.string(), folder.string()));
+    throw FileError(
+        fmt::format("cannot write '{}': '{}' is not a folder", target.string(), folder.string()));
   if (::access(folder.c_str(), W_OK | X_OK) != 0)
     throw FileError(fmt::format("cannot write '{}': {}", target.string(), std::strerror(errno)));
 }
@@ -41,11 +44,15 @@ void check_folder(const fs::path& target) {
 PictureWriter::PictureWriter(PictureWriterOptions options, const GenerationRequest& request)
     : options_(std::move(options)) {
   if (to_stdout()) {
-    if (options_.json) throw ConfigError("-o - and --json both want standard output; give one of them");
+    if (options_.json)
+      throw ConfigError("-o - and --json both want standard output; give one of them");
     if (request.count > 1)
-      throw ConfigError(fmt::format("-o - takes one picture, found --count {}; wanted a folder or a template", request.count));
+      throw ConfigError(
+          fmt::format("-o - takes one picture, found --count {}; wanted a folder or a template",
+                      request.count));
     if (stdout_is_terminal())
-      throw ConfigError("-o - would write PNG bytes to a terminal; redirect it to a file or a pipe");
+      throw ConfigError(
+          "-o - would write PNG bytes to a terminal; redirect it to a file or a pipe");
     plan_.push_back({request.seed, "-", false});
     return;
   }
@@ -54,8 +61,9 @@ PictureWriter::PictureWriter(PictureWriterOptions options, const GenerationReque
     const uint64_t seed = request.seed + static_cast<uint64_t>(row);
     const fs::path target = output_path(options_.output, {seed, row, path_name(request.prompt)});
     if (!names.insert(target.lexically_normal()).second && options_.on_exist != OnExist::kNumber)
-      throw ConfigError(fmt::format("-o '{}' names one file for {} pictures; wanted {{seed}} or {{row}} in it",
-                                    options_.output, request.count));
+      throw ConfigError(
+          fmt::format("-o '{}' names one file for {} pictures; wanted {{seed}} or {{row}} in it",
+                      options_.output, request.count));
     check_folder(target);
     const fs::path path = resolve_target(target, options_.on_exist);
     plan_.push_back({seed, path, options_.on_exist == OnExist::kSkip && fs::exists(path)});
@@ -64,11 +72,14 @@ PictureWriter::PictureWriter(PictureWriterOptions options, const GenerationReque
 }
 
 bool PictureWriter::nothing_to_draw() const {
-  return std::all_of(plan_.begin(), plan_.end(), [](const PlannedPicture& picture) { return picture.exists; });
+  return std::all_of(plan_.begin(), plan_.end(),
+                     [](const PlannedPicture& picture) { return picture.exists; });
 }
 
-void PictureWriter::write(size_t index, const Picture& picture, const std::vector<std::string>& warnings) {
-  const std::string png = encode_png(picture.pixels, options_.metadata ? picture.record.png_text() : PngText{});
+void PictureWriter::write(size_t index, const Picture& picture,
+                          const std::vector<std::string>& warnings) {
+  const std::string png =
+      encode_png(picture.pixels, options_.metadata ? picture.record.png_text() : PngText{});
   if (to_stdout()) {
     write_result(png);
     return;

@@ -32,8 +32,8 @@ class PictureWriter {
   /// Throws ConfigError: bytes of PNG to a terminal or beside --json, several to standard output.
   PictureWriter(PictureWriterOptions options, const GenerationRequest& request);
 
-  /// One entry per picture. Throws ConfigError where a file exists under OnExist::kError or where two
-  /// pictures would take one name, FileError where a folder cannot be written to.
+  /// One entry per picture. Throws ConfigError where a file exists under OnExist::kError or where
+  /// two pictures would take one name, FileError where a folder cannot be written to.
   const std::vector<PlannedPicture>& plan() const { return plan_; }
   bool nothing_to_draw() const;
 

@@ -21,7 +21,9 @@ using Clock = std::chrono::steady_clock;
 constexpr int kBarWidth = 30;
 constexpr double kPlainInterval_s = 30;
 
-void write_stderr(std::string_view text) { (void)!::write(STDERR_FILENO, text.data(), text.size()); }
+void write_stderr(std::string_view text) {
+  (void)!::write(STDERR_FILENO, text.data(), text.size());
+}
 
 /// What both displays count.
 struct Task {
@@ -31,17 +33,20 @@ struct Task {
 
   double elapsed_s() const { return std::chrono::duration<double>(Clock::now() - start).count(); }
   double remaining_s() const {
-    return done == 0 ? 0 : elapsed_s() / static_cast<double>(done) * static_cast<double>(total - done);
+    return done == 0 ? 0
+                     : elapsed_s() / static_cast<double>(done) * static_cast<double>(total - done);
   }
   std::string speed() const {
     const double step_s = done == 0 ? 0 : elapsed_s() / static_cast<double>(done);
-    return step_s < 1 ? fmt::format("{:.1f} it/s", step_s > 0 ? 1 / step_s : 0) : fmt::format("{:.1f} s/it", step_s);
+    return step_s < 1 ? fmt::format("{:.1f} it/s", step_s > 0 ? 1 / step_s : 0)
+                      : fmt::format("{:.1f} s/it", step_s);
   }
 };
 
 class BarProgress final : public ProgressSink {
  public:
-  BarProgress() : hide_(std::make_shared<HideSink>(*this)), show_(std::make_shared<ShowSink>(*this)) {
+  BarProgress()
+      : hide_(std::make_shared<HideSink>(*this)), show_(std::make_shared<ShowSink>(*this)) {
     auto& sinks = spdlog::default_logger()->sinks();
     sinks.insert(sinks.begin(), hide_);
     sinks.push_back(show_);
@@ -70,7 +75,8 @@ class BarProgress final : public ProgressSink {
   }
 
  private:
-  // Stand before and after the log's own sink: a log line takes the bar's place, the bar moves below it.
+  // Stand before and after the log's own sink: a log line takes the bar's place, the bar moves
+  // below it.
   class HideSink final : public spdlog::sinks::base_sink<std::mutex> {
    public:
     explicit HideSink(BarProgress& bar) : bar_(bar) {}
@@ -98,7 +104,8 @@ class BarProgress final : public ProgressSink {
     const auto filled = static_cast<int>(task_.done * kBarWidth / task_.total);
     std::string bar;
     for (int i = 0; i < kBarWidth; ++i) bar += i < filled ? "#" : "-";
-    std::string line = fmt::format("\r\x1b[K{} [{}] {}/{}", task_.label, bar, task_.done, task_.total);
+    std::string line =
+        fmt::format("\r\x1b[K{} [{}] {}/{}", task_.label, bar, task_.done, task_.total);
     if (task_.done > 0)
       line += fmt::format(" {} {} left", task_.speed(), clock_text(task_.remaining_s()));
     write_stderr(line);
@@ -125,8 +132,8 @@ class PlainProgress final : public ProgressSink {
     if (percent / 10 == last_percent_ / 10 && silent_s < kPlainInterval_s) return;
     last_percent_ = percent;
     last_line_ = Clock::now();
-    write_stderr(fmt::format("{}: step {}/{}, {} %, {}, {} left\n", task_.label, task_.done, task_.total, percent,
-                             task_.speed(), clock_text(task_.remaining_s())));
+    write_stderr(fmt::format("{}: step {}/{}, {} %, {}, {} left\n", task_.label, task_.done,
+                             task_.total, percent, task_.speed(), clock_text(task_.remaining_s())));
   }
   void end() override {}
 
@@ -145,12 +152,14 @@ bool terminal_rewrites_lines() {
 
 std::string clock_text(double seconds) {
   const auto total = static_cast<int64_t>(std::llround(seconds));
-  if (total >= 3600) return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
+  if (total >= 3600)
+    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
   return fmt::format("{}:{:02}", total / 60, total % 60);
 }
 
 std::unique_ptr<ProgressSink> make_progress_display(ProgressStyle style) {
-  if (style == ProgressStyle::kAuto) style = terminal_rewrites_lines() ? ProgressStyle::kBar : ProgressStyle::kPlain;
+  if (style == ProgressStyle::kAuto)
+    style = terminal_rewrites_lines() ? ProgressStyle::kBar : ProgressStyle::kPlain;
   if (style == ProgressStyle::kBar) return std::make_unique<BarProgress>();
   if (style == ProgressStyle::kPlain) return std::make_unique<PlainProgress>();
   return std::make_unique<NoProgress>();

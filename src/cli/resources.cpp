@@ -24,7 +24,8 @@ std::optional<fs::path> bundled_model() {
 
 fs::path clip_vocabulary() {
   for (const fs::path& folder : model_folders())
-    if (const fs::path file = folder / "clip/bpe_simple_vocab_16e6.txt.gz"; fs::exists(file)) return file;
+    if (const fs::path file = folder / "clip/bpe_simple_vocab_16e6.txt.gz"; fs::exists(file))
+      return file;
   return {};
 }
 

@@ -10,8 +10,8 @@ namespace molar::cli {
 /// scripts/quickstart), in `<exe>/../models` or `<exe>/../share/molar/models`.
 std::optional<std::filesystem::path> bundled_model();
 
-/// OpenCLIP's vocabulary for single-file checkpoints (clip/bpe_simple_vocab_16e6.txt.gz in the same folders);
-/// an empty path where set-up did not fetch it.
+/// OpenCLIP's vocabulary for single-file checkpoints (clip/bpe_simple_vocab_16e6.txt.gz in the same
+/// folders); an empty path where set-up did not fetch it.
 std::filesystem::path clip_vocabulary();
 
 }  // namespace molar::cli

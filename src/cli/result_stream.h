@@ -5,8 +5,8 @@
 
 namespace molar::cli {
 
-/// Opens closed standard descriptors on /dev/null, so that no file of ours gets their numbers. A closed
-/// standard output stays unwritable: a result that nobody can receive is an error.
+/// Opens closed standard descriptors on /dev/null, so that no file of ours gets their numbers. A
+/// closed standard output stays unwritable: a result that nobody can receive is an error.
 void open_closed_descriptors();
 
 /// Writes all of `bytes`. Throws Error with the system's reason. Where the reader has gone away the

@@ -15,7 +15,8 @@ void register_run_options(CLI::App& app, RunOptions& options) {
   output.flag("--json", options.json, "Results as JSON, one object per line");
   output.flag("-q,--quiet", options.quiet, "Errors only on standard error");
   output.flag("-v,--verbose", options.verbose, "More on standard error");
-  output.value("--config", options.config, "FILE", "TOML file of options: key = value, keys as the long names");
+  output.value("--config", options.config, "FILE",
+               "TOML file of options: key = value, keys as the long names");
 }
 
 }  // namespace molar::cli

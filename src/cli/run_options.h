@@ -10,9 +10,9 @@
 namespace molar::cli {
 
 struct RunOptions {
-  bool quiet = false;    ///< errors only
-  bool verbose = false;  ///< debug lines too
-  bool json = false;     ///< machine-readable results on standard output
+  bool quiet = false;                           ///< errors only
+  bool verbose = false;                         ///< debug lines too
+  bool json = false;                            ///< machine-readable results on standard output
   std::optional<std::filesystem::path> config;  ///< TOML file of options
 
   /// Throws ConfigError where both were asked for.

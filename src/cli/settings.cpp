@@ -28,10 +28,12 @@ bool is_flag(const CLI::Option& option) { return option.get_expected_min() == 0;
 /// Only from the command line: help, and what names the other sources.
 bool command_line_only(const CLI::Option& option) { return !option.get_configurable(); }
 
-void set_option(CLI::Option& option, const std::vector<std::string>& values, const std::string& origin) {
+void set_option(CLI::Option& option, const std::vector<std::string>& values,
+                const std::string& origin) {
   try {
     if (is_flag(option)) {
-      if (values.size() != 1) throw ConfigError(option.get_name() + ": wanted true or false, found a list");
+      if (values.size() != 1)
+        throw ConfigError(option.get_name() + ": wanted true or false, found a list");
       option.add_result(parse_value<bool>(option.get_name(), values.front()) ? "true" : "false");
     } else {
       if (values.size() > 1 && option.get_items_expected_max() == 1)
@@ -57,7 +59,8 @@ CLI::Option* find_option(const CLI::App& command, const std::string& name) {
 
 std::string environment_name(const std::string& long_name) {
   std::string name = long_name.substr(long_name.find_first_not_of('-'));
-  for (char& c : name) c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  for (char& c : name)
+    c = c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return kEnvironmentPrefix + name;
 }
 
@@ -79,7 +82,8 @@ void apply_environment(CLI::App& command, const std::set<std::string>& held) {
   }
 }
 
-void apply_config_file(CLI::App& command, const std::filesystem::path& path, const std::set<std::string>& held) {
+void apply_config_file(CLI::App& command, const std::filesystem::path& path,
+                       const std::set<std::string>& held) {
   errno = 0;
   std::ifstream file(path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(file), {}};
@@ -92,7 +96,8 @@ void apply_config_file(CLI::App& command, const std::filesystem::path& path, con
     if (!entry.section.empty() && entry.section != command.get_name()) {
       const auto others = command.get_parent()->get_subcommands(
           [&](const CLI::App* other) { return other->get_name() == entry.section; });
-      if (others.empty()) throw ConfigError(fmt::format("{}: unknown section [{}]", origin, entry.section));
+      if (others.empty())
+        throw ConfigError(fmt::format("{}: unknown section [{}]", origin, entry.section));
       owner = others.front();
     }
     CLI::Option* option = find_option(*owner, entry.key);
@@ -109,14 +114,17 @@ std::vector<std::string> unknown_environment(const CLI::App& program) {
   for (const CLI::App* command : program.get_subcommands([](const CLI::App*) { return true; }))
     for (const CLI::Option* option : command->get_options())
       if (!command_line_only(*option))
-        for (const std::string& name : option->get_lnames()) known.push_back(environment_name(name));
+        for (const std::string& name : option->get_lnames())
+          known.push_back(environment_name(name));
   std::vector<std::string> messages;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string_view entry(*variable);
     const std::string name(entry.substr(0, entry.find('=')));
-    if (!name.starts_with(kEnvironmentPrefix) || std::find(known.begin(), known.end(), name) != known.end())
+    if (!name.starts_with(kEnvironmentPrefix) ||
+        std::find(known.begin(), known.end(), name) != known.end())
       continue;
-    messages.push_back(fmt::format("environment variable {} belongs to no option{}", name, suggestion(name, known)));
+    messages.push_back(fmt::format("environment variable {} belongs to no option{}", name,
+                                   suggestion(name, known)));
   }
   return messages;
 }

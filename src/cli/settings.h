@@ -1,5 +1,6 @@
 /// Where an option's value comes from: flag > environment > config file > built in.
-/// With `--from`, the picture's record stands between flag and environment for what makes the picture.
+/// With `--from`, the picture's record stands between flag and environment for what makes the
+/// picture.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -13,14 +14,15 @@ namespace molar::cli {
 /// "--cfg-scale" -> "MOLAR_CFG_SCALE".
 std::string environment_name(const std::string& long_name);
 
-/// Sets every option of `command` that was not given as a flag from MOLAR_<OPTION>, where that is set and
-/// not empty. `held` names options ("cfg-scale") that a record decides. Throws ConfigError.
+/// Sets every option of `command` that was not given as a flag from MOLAR_<OPTION>, where that is
+/// set and not empty. `held` names options ("cfg-scale") that a record decides. Throws ConfigError.
 void apply_environment(CLI::App& command, const std::set<std::string>& held);
 
-/// Sets what is still unset from a TOML file: keys before any section and keys in [<command>] are the
-/// command's; sections of the program's other commands are checked and left alone.
-/// Throws ConfigError: no such file, no TOML, unknown keys or sections (file, line, nearest name).
-void apply_config_file(CLI::App& command, const std::filesystem::path& path, const std::set<std::string>& held);
+/// Sets what is still unset from a TOML file: keys before any section and keys in [<command>] are
+/// the command's; sections of the program's other commands are checked and left alone. Throws
+/// ConfigError: no such file, no TOML, unknown keys or sections (file, line, nearest name).
+void apply_config_file(CLI::App& command, const std::filesystem::path& path,
+                       const std::set<std::string>& held);
 
 /// Sentences about MOLAR_* variables that belong to no option of any command.
 std::vector<std::string> unknown_environment(const CLI::App& program);

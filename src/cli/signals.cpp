@@ -17,7 +17,8 @@ std::atomic<CancellationToken*> active_token{nullptr};
 std::atomic<bool> say_so{true};
 
 void say(std::string_view text) {
-  if (say_so.load(std::memory_order_relaxed)) (void)!::write(STDERR_FILENO, text.data(), text.size());
+  if (say_so.load(std::memory_order_relaxed))
+    (void)!::write(STDERR_FILENO, text.data(), text.size());
 }
 
 void on_signal(int signal) {
@@ -37,7 +38,7 @@ void on_signal(int signal) {
 SignalGuard::SignalGuard(bool quiet) {
   say_so = !quiet;
   active_token = &token_;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);

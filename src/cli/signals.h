@@ -5,8 +5,8 @@
 
 namespace molar::cli {
 
-/// While it lives, SIGINT, SIGTERM and SIGUSR1 request a stop of its token and say so on standard error
-/// (unless quiet); a second SIGINT or SIGTERM exits with 130 or 143. At most one at a time.
+/// While it lives, SIGINT, SIGTERM and SIGUSR1 request a stop of its token and say so on standard
+/// error (unless quiet); a second SIGINT or SIGTERM exits with 130 or 143. At most one at a time.
 class SignalGuard {
  public:
   explicit SignalGuard(bool quiet);

@@ -12,12 +12,14 @@ namespace molar::cli {
 size_t edit_distance(std::string_view a, std::string_view b);
 
 /// The candidate that `word` most likely meant; nullopt where none is near.
-std::optional<std::string> nearest(std::string_view word, const std::vector<std::string>& candidates);
+std::optional<std::string> nearest(std::string_view word,
+                                   const std::vector<std::string>& candidates);
 
 /// "; did you mean 'x'?", or "" where nothing is near.
 std::string suggestion(std::string_view word, const std::vector<std::string>& candidates);
 
-/// Text of foreign files for a terminal: valid UTF-8, control characters but line breaks and tabs as '?'.
+/// Text of foreign files for a terminal: valid UTF-8, control characters but line breaks and tabs
+/// as '?'.
 std::string printable(std::string_view text);
 
 }  // namespace molar::cli

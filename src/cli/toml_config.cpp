@@ -12,7 +12,9 @@
 namespace molar::cli {
 namespace {
 
-bool is_bare_key(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_'; }
+bool is_bare_key(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '-' || c == '_';
+}
 
 class TomlReader {
  public:
@@ -77,7 +79,8 @@ class TomlReader {
     std::string key;
     while (!done() && is_bare_key(peek())) key += take();
     if (key.empty()) fail(fmt::format("wanted 'key = value', found '{}'", text_.substr(at_, 20)));
-    if (peek() == '.') fail(fmt::format("dotted key '{}.': write a [{}] section instead", key, key));
+    if (peek() == '.')
+      fail(fmt::format("dotted key '{}.': write a [{}] section instead", key, key));
     return key;
   }
 
@@ -127,11 +130,14 @@ class TomlReader {
 
   std::string read_value() {
     if (peek() == '"' || peek() == '\'') return read_string();
-    if (peek() == '[' || peek() == '{') fail("nested arrays and inline tables are not part of a file of options");
+    if (peek() == '[' || peek() == '{')
+      fail("nested arrays and inline tables are not part of a file of options");
     std::string word;
-    while (!done() && std::string_view(" \t\r\n,]#").find(peek()) == std::string_view::npos) word += take();
+    while (!done() && std::string_view(" \t\r\n,]#").find(peek()) == std::string_view::npos)
+      word += take();
     std::erase(word, '_');
-    const bool number = !word.empty() && word.find_first_not_of("+-.0123456789eE") == std::string::npos &&
+    const bool number = !word.empty() &&
+                        word.find_first_not_of("+-.0123456789eE") == std::string::npos &&
                         word.find_first_of("0123456789") != std::string::npos;
     if (word != "true" && word != "false" && !number)
       fail(fmt::format("value '{}': wanted a number, true, false, or text in quotes", word));
@@ -140,7 +146,8 @@ class TomlReader {
 
   std::string read_string() {
     const char quote = take();
-    if (text_.substr(at_, 2) == std::string(2, quote)) fail("strings over several lines are not read; use \\n");
+    if (text_.substr(at_, 2) == std::string(2, quote))
+      fail("strings over several lines are not read; use \\n");
     std::string value;
     for (;;) {
       if (done() || peek() == '\n') fail("text without its closing quote");
@@ -155,28 +162,33 @@ class TomlReader {
 
   void append_escape(std::string& value) {
     const char c = take();
-    static constexpr std::pair<char, char> kEscapes[] = {{'n', '\n'}, {'t', '\t'}, {'"', '"'},   {'\\', '\\'},
-                                                         {'r', '\r'}, {'b', '\b'}, {'f', '\f'}};
+    static constexpr std::pair<char, char> kEscapes[] = {
+        {'n', '\n'}, {'t', '\t'}, {'"', '"'}, {'\\', '\\'}, {'r', '\r'}, {'b', '\b'}, {'f', '\f'}};
     for (const auto& [name, character] : kEscapes) {
       if (c != name) continue;
       value += character;
       return;
     }
-    if (c != 'u' && c != 'U') fail(fmt::format("unknown escape '\\{}'; a path with '\\' goes into '...'", c));
+    if (c != 'u' && c != 'U')
+      fail(fmt::format("unknown escape '\\{}'; a path with '\\' goes into '...'", c));
     uint32_t code = 0;
     for (int digit = 0; digit < (c == 'u' ? 4 : 8); ++digit) {
       const char hex = take();
-      if (std::isxdigit(static_cast<unsigned char>(hex)) == 0) fail("wanted 4 hex digits after \\u, 8 after \\U");
-      code = code * 16 + static_cast<uint32_t>(std::isdigit(static_cast<unsigned char>(hex)) != 0
-                                                   ? hex - '0'
-                                                   : std::tolower(static_cast<unsigned char>(hex)) - 'a' + 10);
+      if (std::isxdigit(static_cast<unsigned char>(hex)) == 0)
+        fail("wanted 4 hex digits after \\u, 8 after \\U");
+      code = code * 16 +
+             static_cast<uint32_t>(std::isdigit(static_cast<unsigned char>(hex)) != 0
+                                       ? hex - '0'
+                                       : std::tolower(static_cast<unsigned char>(hex)) - 'a' + 10);
     }
     append_utf8(value, code);
   }
 
   void append_utf8(std::string& value, uint32_t code) {
     if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) fail("\\u names no character");
-    const auto tail = [&](int shift) { value += static_cast<char>(0x80 | ((code >> shift) & 0x3F)); };
+    const auto tail = [&](int shift) {
+      value += static_cast<char>(0x80 | ((code >> shift) & 0x3F));
+    };
     if (code < 0x80) {
       value += static_cast<char>(code);
     } else if (code < 0x800) {

@@ -18,7 +18,8 @@ namespace molar::cli {
 namespace fs = std::filesystem;
 namespace {
 
-[[noreturn]] void refuse(const std::string& option, const std::string& text, const std::string& wanted) {
+[[noreturn]] void refuse(const std::string& option, const std::string& text,
+                         const std::string& wanted) {
   throw ConfigError(fmt::format("{} '{}': wanted {}", option, text, wanted));
 }
 
@@ -53,7 +54,8 @@ T parse_choice(const std::string& option, const std::string& text,
 
 template <>
 std::string parse_value(const std::string& option, const std::string& text) {
-  // The record is JSON and the tokenizer reads code points: other bytes would not come back as written.
+  // The record is JSON and the tokenizer reads code points: other bytes would not come back as
+  // written.
   if (valid_utf8(text) != text || text.find('\0') != std::string::npos)
     throw InputError(fmt::format("{}: wanted UTF-8 text without NUL, found other bytes", option));
   return text;
@@ -76,7 +78,8 @@ template <>
 uint64_t parse_value(const std::string& option, const std::string& text) {
   const auto value = read_number<uint64_t>(text);
   if (!value)
-    refuse(option, text, fmt::format("a whole number from 0 to {}", std::numeric_limits<uint64_t>::max()));
+    refuse(option, text,
+           fmt::format("a whole number from 0 to {}", std::numeric_limits<uint64_t>::max()));
   return *value;
 }
 
@@ -90,8 +93,14 @@ double parse_value(const std::string& option, const std::string& text) {
 template <>
 bool parse_value(const std::string& option, const std::string& text) {
   return parse_choice<bool>(option, text,
-                            {{"true", true}, {"false", false}, {"1", true}, {"0", false},
-                             {"on", true}, {"off", false}, {"yes", true}, {"no", false}});
+                            {{"true", true},
+                             {"false", false},
+                             {"1", true},
+                             {"0", false},
+                             {"on", true},
+                             {"off", false},
+                             {"yes", true},
+                             {"no", false}});
 }
 
 template <>
@@ -106,28 +115,33 @@ LoraUse parse_value(const std::string& option, const std::string& text) {
     return {file, *weight};
   }
   if (file_exists && !whole_exists)
-    refuse(option, text, fmt::format("a finite number as strength after '@', such as {}@0.8", file));
+    refuse(option, text,
+           fmt::format("a finite number as strength after '@', such as {}@0.8", file));
   return {text, 1.0};
 }
 
 template <>
 PromptSyntax parse_value(const std::string& option, const std::string& text) {
-  return parse_choice<PromptSyntax>(option, text,
-                                    {{"a1111", PromptSyntax::kA1111}, {"plain", PromptSyntax::kPlain}});
+  return parse_choice<PromptSyntax>(
+      option, text, {{"a1111", PromptSyntax::kA1111}, {"plain", PromptSyntax::kPlain}});
 }
 
 template <>
 OnExist parse_value(const std::string& option, const std::string& text) {
   return parse_choice<OnExist>(option, text,
-                               {{"number", OnExist::kNumber}, {"skip", OnExist::kSkip},
-                                {"overwrite", OnExist::kOverwrite}, {"error", OnExist::kError}});
+                               {{"number", OnExist::kNumber},
+                                {"skip", OnExist::kSkip},
+                                {"overwrite", OnExist::kOverwrite},
+                                {"error", OnExist::kError}});
 }
 
 template <>
 ProgressStyle parse_value(const std::string& option, const std::string& text) {
   return parse_choice<ProgressStyle>(option, text,
-                                     {{"auto", ProgressStyle::kAuto}, {"bar", ProgressStyle::kBar},
-                                      {"plain", ProgressStyle::kPlain}, {"none", ProgressStyle::kNone}});
+                                     {{"auto", ProgressStyle::kAuto},
+                                      {"bar", ProgressStyle::kBar},
+                                      {"plain", ProgressStyle::kPlain},
+                                      {"none", ProgressStyle::kNone}});
 }
 
 }  // namespace molar::cli

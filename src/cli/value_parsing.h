@@ -13,23 +13,34 @@ namespace molar::cli {
 /// How `--progress` shows a long task.
 enum class ProgressStyle { kAuto, kBar, kPlain, kNone };
 
-/// Specialised in value_parsing.cpp for each type that an option has. `option` is its long name with the
-/// dashes. Syntax alone: ranges that belong to a request are GenerationRequest::validate's.
+/// Specialised in value_parsing.cpp for each type that an option has. `option` is its long name
+/// with the dashes. Syntax alone: ranges that belong to a request are
+/// GenerationRequest::validate's.
 template <typename T>
 T parse_value(const std::string& option, const std::string& text);
 
-template <> std::string parse_value(const std::string& option, const std::string& text);
-template <> std::filesystem::path parse_value(const std::string& option, const std::string& text);
-template <> int64_t parse_value(const std::string& option, const std::string& text);
-template <> uint64_t parse_value(const std::string& option, const std::string& text);
-template <> double parse_value(const std::string& option, const std::string& text);
+template <>
+std::string parse_value(const std::string& option, const std::string& text);
+template <>
+std::filesystem::path parse_value(const std::string& option, const std::string& text);
+template <>
+int64_t parse_value(const std::string& option, const std::string& text);
+template <>
+uint64_t parse_value(const std::string& option, const std::string& text);
+template <>
+double parse_value(const std::string& option, const std::string& text);
 /// true, false, 1, 0, on, off, yes, no.
-template <> bool parse_value(const std::string& option, const std::string& text);
-/// FILE[@W]: what follows the last '@' is the strength where it is a number. A path that itself ends
-/// like that is meant where only it exists, or with its strength behind it ("a@2@1").
-template <> LoraUse parse_value(const std::string& option, const std::string& text);
-template <> PromptSyntax parse_value(const std::string& option, const std::string& text);
-template <> OnExist parse_value(const std::string& option, const std::string& text);
-template <> ProgressStyle parse_value(const std::string& option, const std::string& text);
+template <>
+bool parse_value(const std::string& option, const std::string& text);
+/// FILE[@W]: what follows the last '@' is the strength where it is a number. A path that itself
+/// ends like that is meant where only it exists, or with its strength behind it ("a@2@1").
+template <>
+LoraUse parse_value(const std::string& option, const std::string& text);
+template <>
+PromptSyntax parse_value(const std::string& option, const std::string& text);
+template <>
+OnExist parse_value(const std::string& option, const std::string& text);
+template <>
+ProgressStyle parse_value(const std::string& option, const std::string& text);
 
 }  // namespace molar::cli
