@@ -26,7 +26,7 @@ DenoiseLoop::DenoiseLoop(UNet2DConditionModel unet, const Scheduler& scheduler, 
       random_(random),
       next_(options.first_evaluation) {}
 
-Tensor DenoiseLoop::predict() const {
+Tensor DenoiseLoop::predict() {
   const int64_t branches = conditioning_.encoder_hidden_states.size(0);
   Tensor input = scheduler_.scale_model_input(latents_, next_);  // [1, C, H, W]
   if (inpaint_ && inpaint_->masked_image_latents.defined())

@@ -34,9 +34,8 @@ Tensor PictureCodec::decode(const Tensor& latents) const {
   if (!all_finite(latents))
     throw PictureError("the latents became NaN or infinite while sampling; try --dtype f32, a lower --cfg-scale or another --sampler");
   const at::ScalarType dtype = options_.compute.dtype;
-  const bool force_upcast = vae_.config.value("force_upcast", false);
-  Tensor pixels = decode_pixels(latents, force_upcast ? at::kFloat : dtype);
-  if (!all_finite(pixels) && dtype != at::kFloat && !force_upcast) {
+  Tensor pixels = decode_pixels(latents, options_.upcast ? at::kFloat : dtype);
+  if (!all_finite(pixels) && dtype != at::kFloat && !options_.upcast) {
     spdlog::warn("the VAE overflowed in {}; decoded again in float32", dtype_name(dtype));
     pixels = decode_pixels(latents, at::kFloat);
   }

@@ -70,9 +70,6 @@ class StableDiffusionPipeline::Impl {
   bool uses_guidance(const GenerationRequest& request) const {
     return request.guidance_scale > 1.0 && !unet_config_.time_cond_proj_dim;
   }
-  int64_t vae_scale_factor() const {
-    return int64_t{1} << (static_cast<int64_t>(vae_config_.block_out_channels.size()) - 1);
-  }
   void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
@@ -116,7 +113,7 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
 }
 
 void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const {
-  const int64_t native_px = unet_config_.sample_size * vae_scale_factor();
+  const int64_t native_px = unet_config_.sample_size * vae_config_.scale_factor();
   const auto resolve = [&](std::optional<int64_t>& size_px, int64_t axis) {
     if (size_px) return;
     size_px = pictures.image.defined() ? std::max<int64_t>(pictures.image.size(axis) / 8 * 8, 8) : native_px;
@@ -208,10 +205,10 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, c
   RunTimings shared;  // load and text, reported with the first picture
   const UNetConditioning conditioning = condition(plan, record, shared);
 
-  const PictureCodec codec(checkpoint_.component("vae"), {.compute = compute(), .tiling = request.vae_tiling});
+  const PictureCodec codec(checkpoint_.component("vae"), {.compute = compute(), .tiling = request.vae_tiling, .upcast = is_sdxl() && vae_config_.force_upcast});
   UNet2DConditionModel unet{nullptr};
   std::unique_ptr<LoraFuser> fused;
-  const int64_t factor = vae_scale_factor();
+  const int64_t factor = vae_config_.scale_factor();
   const LatentLayout layout = {
       .shape = {1, vae_config_.latent_channels, *request.height_px / factor, *request.width_px / factor},
       .unet_channels = unet_config_.in_channels,

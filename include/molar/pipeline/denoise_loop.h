@@ -43,7 +43,7 @@ class DenoiseLoop {
   const Tensor& latents() const { return latents_; }
 
  private:
-  Tensor predict() const;
+  Tensor predict();
   void keep_unmasked();
 
   UNet2DConditionModel unet_;

@@ -10,6 +10,7 @@ namespace molar {
 struct PictureCodecOptions {
   ComputeOptions compute;
   bool tiling = false;  ///< decode and encode in overlapping tiles
+  bool upcast = false;  ///< decode in float32 whatever the models compute in (SDXL's force_upcast)
 };
 
 class PictureCodec {
