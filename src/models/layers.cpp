@@ -7,9 +7,16 @@
 namespace molar {
 namespace {
 
+// 1x1 convolution weights are contiguous and channels-last at once, whatever their strides say.
+bool has_layout_of(const Tensor& parameter, const Tensor& weight) {
+  for (const auto layout : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast})
+    if (parameter.is_contiguous(layout)) return weight.is_contiguous(layout);
+  return weight.is_non_overlapping_and_dense();  // a parameter without storage yet has no layout
+}
+
 // set_data keeps the member, the module's parameter list and every other handle in step.
 void replace_weight(const Tensor& parameter, const Tensor& weight) {
-  const bool same_layout = parameter.strides() == weight.strides();
+  const bool same_layout = has_layout_of(parameter, weight);
   if (parameter.sizes() != weight.sizes() || parameter.dtype() != weight.dtype() ||
       parameter.device() != weight.device() || !same_layout)
     throw Error(fmt::format("a layer's weight is {} {} on {}, the replacement is {} {} on {}{}",

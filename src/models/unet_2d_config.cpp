@@ -231,6 +231,7 @@ class UNetConfigReader {
     out.flip_sin_to_cos = config_.get_or("flip_sin_to_cos", true);
     out.freq_shift = config_.get_or("freq_shift", 0.0);
     const int64_t channels = out.levels.front().channels;
+    check_frequencies(channels, out.freq_shift);
     out.time_embedding_dim = get_width("time_embedding_dim").value_or(4 * channels);
     out.time_cond_proj_dim = get_width("time_cond_proj_dim");
     const auto sinusoids = get_width("addition_time_embed_dim");
@@ -239,11 +240,16 @@ class UNetConfigReader {
     if (!sinusoids || !input)
       fail("'addition_embed_type' = \"text_time\" needs 'addition_time_embed_dim' and "
            "'projection_class_embeddings_input_dim'");
+    check_frequencies(*sinusoids, out.freq_shift);
     out.addition_time_embed_dim = sinusoids;
     out.add_embedding_input_dim = *input;
-    for (const int64_t width : {channels, *sinusoids})
-      if (width / 2 == 0 || static_cast<double>(width / 2) == out.freq_shift)
-        fail(fmt::format("'freq_shift' = {} leaves no frequencies", out.freq_shift));
+  }
+
+  // The exponents divide by the number of frequencies less the shift.
+  void check_frequencies(int64_t num_channels, double freq_shift) const {
+    if (static_cast<double>(num_channels / 2) == freq_shift)
+      fail(fmt::format("'freq_shift' = {} leaves no frequencies of {} channels", freq_shift,
+                       num_channels));
   }
 
   const Json& json_;
