@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 #include <torch/torch.h>
 
+#include "component_pages.h"
 #include "molar/core/error.h"
 #include "molar/models/autoencoder_kl.h"
 #include "molar/models/model_loader.h"
@@ -21,13 +22,17 @@ Tensor PictureCodec::encode(const Tensor& image, const Tensor& noise) const {
   // The sample's noise decides the picture, so the encoder is exact whatever the model computes in.
   AutoencoderKL vae = load_vae(vae_, {.device = options_.compute.device, .dtype = at::kFloat});
   vae->set_tiling(options_.tiling);
-  return vae->to_scaled_latents(vae->encode(image).sample(noise));
+  Tensor latents = vae->to_scaled_latents(vae->encode(image).sample(noise));
+  release_pages(vae_);
+  return latents;
 }
 
 Tensor PictureCodec::decode_pixels(const Tensor& latents, at::ScalarType dtype) const {
   AutoencoderKL vae = load_vae(vae_, {.device = options_.compute.device, .dtype = dtype});
   vae->set_tiling(options_.tiling);
-  return vae->decode(vae->from_scaled_latents(latents).to(dtype)).to(at::kFloat);  // [1, 3, H, W]
+  Tensor pixels = vae->decode(vae->from_scaled_latents(latents).to(dtype)).to(at::kFloat);
+  release_pages(vae_);
+  return pixels;  // [1, 3, H, W]
 }
 
 Tensor PictureCodec::decode(const Tensor& latents) const {

@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <utility>
 
+#include "component_pages.h"
 #include "molar/core/error.h"
 #include "molar/core/process.h"
 #include "molar/io/checkpoint.h"
@@ -57,23 +59,38 @@ class StableDiffusionPipeline::Impl {
     GenerationRequest request;
     SchedulerConfig scheduler_config;
     std::unique_ptr<const Scheduler> scheduler;
+    size_t first_evaluation = 0;  // img2img starts later
     AdapterStack adapters;
     SourcePictures pictures;
   };
   Plan make_plan(GenerationRequest request) const;
-  void draw(const Plan& plan, RunContext context, const PictureSink& sink);
+  void draw(const Plan& plan, RunContext context, const PictureSink& sink) const;
 
   ModelFamily family() const { return checkpoint_.family; }
 
  private:
   bool is_sdxl() const { return checkpoint_.family == ModelFamily::kSdxl; }
+  PipelineKind kind_of(const GenerationRequest& request) const {
+    if (is_sdxl()) return PipelineKind::kXl;
+    if (!request.mask.empty()) return PipelineKind::kInpaint;
+    return request.init_image.empty() ? PipelineKind::kTextToImage : PipelineKind::kImageToImage;
+  }
   bool uses_guidance(const GenerationRequest& request) const {
     return request.guidance_scale > 1.0 && !unet_config_.time_cond_proj_dim;
   }
   void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
-  UNetConditioning condition(const Plan& plan, RunRecord& record, RunTimings& timings);
+  /// A UNet with the request's LoRAs in its weights.
+  struct LoadedUNet {
+    UNet2DConditionModel model{nullptr};
+    std::unique_ptr<LoraFuser> fused;
+  };
+  LoadedUNet load_fused_unet(const Plan& plan) const;
+  UNetConditioning condition(const Plan& plan, RunRecord& record, RunTimings& timings) const;
+  /// From the first evaluation to the last. Returns latents [1, C, H, W].
+  Tensor sample(const Plan& plan, const LoadedUNet& unet, const UNetConditioning& conditioning,
+                InitialLatents initial, RandomSource& random, RunContext context, RunTimings& timings) const;
   RunRecord start_record(const Plan& plan) const;
 
   ModelRequest model_;
@@ -134,12 +151,15 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(Gen
   if (!request.init_image.empty() && !request.strength) request.strength = request.mask.empty() ? 0.8 : 1.0;
   resolve_sizes(request, pictures);
 
-  const auto own = SchedulerConfig::from_json(checkpoint_.scheduler_config, "scheduler/scheduler_config.json");
+  const auto own = apply_pipeline_fixes(
+      SchedulerConfig::from_json(checkpoint_.scheduler_config, "scheduler/scheduler_config.json"), kind_of(request));
   SchedulerConfig config = request.sampler.empty() ? own : config_for_sampler(request.sampler, own);
   auto scheduler = make_scheduler(config, {.num_steps = request.num_steps, .eta = request.eta});
-  first_evaluation(request, *scheduler);  // throws where the strength leaves no step
+  const size_t first =
+      request.strength ? first_evaluation(*scheduler, request.num_steps, *request.strength) : 0;
   AdapterStack adapters(request.adapters, layers_);
-  return {std::move(request), std::move(config), std::move(scheduler), std::move(adapters), std::move(pictures)};
+  return {std::move(request), std::move(config), std::move(scheduler), first, std::move(adapters),
+          std::move(pictures)};
 }
 
 RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
@@ -156,7 +176,8 @@ RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
 }
 
 /// Text encoders live only here: their memory is free again before the UNet is read.
-UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunRecord& record, RunTimings& timings) {
+UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunRecord& record,
+                                                          RunTimings& timings) const {
   const GenerationRequest& request = plan.request;
   std::vector<TextEncoder> encoders;
   std::vector<std::unique_ptr<LoraFuser>> fused;
@@ -176,6 +197,9 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunR
        .with_negative = uses_guidance(request),
        .zeros_for_absent_negative = checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)});
   timings.text_encoding_s = watch.seconds();
+  fused.clear();
+  encoders.clear();
+  for (const std::string& name : encoder_names_) release_pages(checkpoint_.component(name));
   record.num_chunks = text.num_chunks;
   record.num_tokens = text.num_tokens;
   spdlog::info("prompt: {} tokens in {} chunk(s) of 75", text.num_tokens, text.num_chunks);
@@ -198,56 +222,71 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunR
   return conditioning;
 }
 
-void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, const PictureSink& sink) {
+StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_fused_unet(const Plan& plan) const {
+  LoadedUNet unet;
+  unet.model = load_unet(checkpoint_.component("unet"), compute());
+  unet.fused = plan.adapters.fuse_into("unet", adaptable_layers(*unet.model), weight_source());
+  return unet;
+}
+
+Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet& unet,
+                                             const UNetConditioning& conditioning, InitialLatents initial,
+                                             RandomSource& random, RunContext context, RunTimings& timings) const {
+  DenoiseLoop loop(unet.model, *plan.scheduler, conditioning,
+                   {.guidance_scale = plan.request.guidance_scale,
+                    .guidance_rescale = plan.request.guidance_rescale,
+                    .first_evaluation = plan.first_evaluation},
+                   std::move(initial.latents), std::move(initial.inpaint), random);
+  timings.first_step_s = process_age_s();
+  while (!loop.done()) {
+    context.cancellation.stop_here_if_requested();
+    const Stopwatch watch;
+    loop.advance();
+    timings.step_s.push_back(watch.seconds());
+    context.progress.advance();
+  }
+  return loop.latents();
+}
+
+void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, const PictureSink& sink) const {
   const torch::InferenceMode inference;
   const GenerationRequest& request = plan.request;
   RunRecord record = start_record(plan);
   RunTimings shared;  // load and text, reported with the first picture
   const UNetConditioning conditioning = condition(plan, record, shared);
 
-  const PictureCodec codec(checkpoint_.component("vae"), {.compute = compute(), .tiling = request.vae_tiling, .upcast = is_sdxl() && vae_config_.force_upcast});
-  UNet2DConditionModel unet{nullptr};
-  std::unique_ptr<LoraFuser> fused;
+  const PictureCodec codec(checkpoint_.component("vae"),
+                           {.compute = compute(),
+                            .tiling = request.vae_tiling,
+                            .upcast = is_sdxl() && vae_config_.force_upcast});
   const int64_t factor = vae_config_.scale_factor();
-  const LatentLayout layout = {
+  const InitialLatentsOptions start = {
       .shape = {1, vae_config_.latent_channels, *request.height_px / factor, *request.width_px / factor},
       .unet_channels = unet_config_.in_channels,
+      .first_evaluation = plan.first_evaluation,
       .device = compute().device};
+  const auto num_evaluations = static_cast<int64_t>(plan.scheduler->timesteps().size() - plan.first_evaluation);
+  std::optional<LoadedUNet> unet;
   for (int64_t i = 0; i < request.count; ++i) {
     context.cancellation.stop_here_if_requested();
     RunTimings timings = std::exchange(shared, RunTimings{});
     record.request.seed = request.seed + static_cast<uint64_t>(i);
     RandomSource random(record.request.seed);
-    InitialLatents initial =
-        make_initial_latents(request, plan.pictures, *plan.scheduler, codec, layout, random);
+    InitialLatents initial = make_initial_latents(request, plan.pictures, *plan.scheduler, codec, start, random);
     if (!unet) {
       const Stopwatch watch;
-      unet = load_unet(checkpoint_.component("unet"), compute());
-      fused = plan.adapters.fuse_into("unet", adaptable_layers(*unet), weight_source());
+      unet = load_fused_unet(plan);
       timings.load_s += watch.seconds();
     }
-    DenoiseLoop loop(unet, *plan.scheduler, conditioning,
-                     {.guidance_scale = request.guidance_scale,
-                      .guidance_rescale = request.guidance_rescale,
-                      .first_evaluation = first_evaluation(request, *plan.scheduler)},
-                     std::move(initial.latents), std::move(initial.inpaint), random);
-    const size_t num_evaluations = plan.scheduler->timesteps().size() - first_evaluation(request, *plan.scheduler);
-    context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count), static_cast<int64_t>(num_evaluations));
-    timings.first_step_s = process_age_s();
-    while (!loop.done()) {
-      context.cancellation.stop_here_if_requested();
-      const Stopwatch watch;
-      loop.advance();
-      timings.step_s.push_back(watch.seconds());
-      context.progress.advance();
-    }
+    context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count), num_evaluations);
+    const Tensor latents = sample(plan, *unet, conditioning, std::move(initial), random, context, timings);
     context.progress.end();
     if (i + 1 == request.count) {  // the UNet's memory is free again before the largest decode
-      fused.reset();
-      unet = UNet2DConditionModel{nullptr};
+      unet.reset();
+      release_pages(checkpoint_.component("unet"));
     }
     const Stopwatch watch;
-    Tensor pixels = codec.decode(loop.latents());
+    Tensor pixels = codec.decode(latents);
     timings.decode_s = watch.seconds();
     timings.peak_memory_bytes = peak_memory_bytes();
     sink({std::move(pixels), record, std::move(timings)});

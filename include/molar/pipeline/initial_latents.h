@@ -26,14 +26,10 @@ struct SourcePictures {
 /// Throws InputError for files that are missing or no pictures.
 SourcePictures read_source_pictures(const GenerationRequest& request);
 
-/// The first evaluation that a strength leaves: min(int(steps * strength), steps) steps are taken.
-/// Throws ConfigError where none is left.
-size_t first_evaluation(const GenerationRequest& request, const Scheduler& scheduler);
-
-/// What the latents of one picture look like.
-struct LatentLayout {
-  std::vector<int64_t> shape;  ///< [1, C, H, W]
-  int64_t unet_channels = 4;   ///< 4 blends, 9 concatenates
+struct InitialLatentsOptions {
+  std::vector<int64_t> shape;   ///< of the latents: [1, C, H, W]
+  int64_t unet_channels = 4;    ///< 4 blends, 9 concatenates
+  size_t first_evaluation = 0;  ///< the noise level that a picture is brought to
   at::Device device{at::kCPU};
 };
 
@@ -42,6 +38,6 @@ struct LatentLayout {
 /// `request` has its sizes resolved; `codec` works only where there is a picture.
 InitialLatents make_initial_latents(const GenerationRequest& request, const SourcePictures& pictures,
                                     const Scheduler& scheduler, const PictureCodec& codec,
-                                    const LatentLayout& layout, RandomSource& random);
+                                    const InitialLatentsOptions& options, RandomSource& random);
 
 }  // namespace molar
