@@ -142,9 +142,15 @@ class CLIPTokenizer::Impl {
 CLIPTokenizer::CLIPTokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
 
 CLIPTokenizer CLIPTokenizer::load(const TokenizerFiles& files) {
-  return CLIPTokenizer(std::make_shared<const Impl>(
-      files.vocabulary.empty() ? read_tokenizer_folder(files.folder)
-                               : read_openclip_vocabulary(files.vocabulary, files.pad_token)));
+  if (!files.folder.empty())
+    return CLIPTokenizer(
+        std::make_shared<const Impl>(read_tokenizer_folder(files.folder, files.pad_token)));
+  if (!files.vocabulary.empty())
+    return CLIPTokenizer(
+        std::make_shared<const Impl>(read_openclip_vocabulary(files.vocabulary, files.pad_token)));
+  throw FileError(
+      "this checkpoint brings no tokenizer: give a tokenizer folder, or OpenCLIP's "
+      "bpe_simple_vocab_16e6.txt.gz");
 }
 
 std::vector<int64_t> CLIPTokenizer::encode(std::string_view text) const {

@@ -96,4 +96,18 @@ UNet2DConditionModel load_unet(const Component& component, const LoadOptions& op
   return unet;
 }
 
+AutoencoderKL load_vae(const Component& component, const LoadOptions& options) {
+  AutoencoderKL vae(AutoencoderKLConfig::from_json(component.config, component.name + "/config.json"));
+  load_weights(*vae, component, options);
+  return vae;
+}
+
+CLIPTextModel load_text_encoder(const Component& component, const LoadOptions& options) {
+  CLIPTextModel encoder(
+      CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
+  // Saved by transformers before 4.31: the numbers 0, 1, 2, ...
+  load_weights(*encoder, component, options, {"text_model.embeddings.position_ids"});
+  return encoder;
+}
+
 }  // namespace molar

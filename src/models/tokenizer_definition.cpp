@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "gzip.h"
 #include "molar/core/error.h"
@@ -87,40 +89,42 @@ Vocabulary read_vocabulary_files(const fs::path& folder) {
 class AddedTokens {
  public:
   AddedTokens(const Vocabulary& vocabulary, std::string source)
-      : vocabulary_(vocabulary), source_(std::move(source)) {}
+      : vocabulary_(vocabulary),
+        source_(std::move(source)),
+        next_id_(static_cast<int64_t>(vocabulary.ids.size())) {}
 
   void add(const TokenSpec& spec) {
     if (spec.content.empty()) return;
-    const auto same = std::ranges::find(tokens_, spec.content, &AddedToken::content);
-    const int64_t id = same != tokens_.end() ? same->id : id_for(spec.content);
-    if (spec.stated_id && *spec.stated_id != id)
+    const auto [place, is_new] = places_.try_emplace(spec.content, tokens_.size());
+    if (is_new) {
+      tokens_.push_back({spec.content, spec.normalized, id_for(spec.content)});
+      next_id_ = std::max(next_id_, tokens_.back().id + 1);
+    }
+    AddedToken& token = tokens_[place->second];
+    if (spec.stated_id && *spec.stated_id != token.id)
       throw FileError(fmt::format("{}: added token '{}' says id {}, the vocabulary gives it {}",
-                                  source_, spec.content, *spec.stated_id, id));
-    if (same != tokens_.end())
-      same->normalized = spec.normalized;
-    else
-      tokens_.push_back({spec.content, spec.normalized, id});
+                                  source_, spec.content, *spec.stated_id, token.id));
+    token.normalized = spec.normalized;
   }
-  bool contains(const std::string& content) const {
-    return std::ranges::find(tokens_, content, &AddedToken::content) != tokens_.end();
-  }
-  int64_t id_of(const std::string& content) const {
-    return std::ranges::find(tokens_, content, &AddedToken::content)->id;
+  /// nullopt: there is no such token.
+  std::optional<int64_t> find_id(const std::string& content) const {
+    const auto place = places_.find(content);
+    if (place == places_.end()) return std::nullopt;
+    return tokens_[place->second].id;
   }
   std::vector<AddedToken> take() { return std::move(tokens_); }
 
  private:
   int64_t id_for(const std::string& content) const {
     const auto found = vocabulary_.ids.find(content);
-    if (found != vocabulary_.ids.end()) return found->second;
-    auto next = static_cast<int64_t>(vocabulary_.ids.size());
-    for (const AddedToken& token : tokens_) next = std::max(next, token.id + 1);
-    return next;
+    return found != vocabulary_.ids.end() ? found->second : next_id_;
   }
 
   const Vocabulary& vocabulary_;
   std::string source_;
+  int64_t next_id_;
   std::vector<AddedToken> tokens_;
+  std::unordered_map<std::string, size_t> places_;  // in tokens_
 };
 
 /// What the small files of a tokenizer folder say about special tokens.
@@ -192,8 +196,10 @@ void resolve_special_tokens(const SpecialTokens& tokens, TokenizerDefinition& de
   auto listed = tokens.listed;
   std::ranges::stable_sort(listed, {}, [](const TokenSpec& t) { return t.stated_id.value_or(0); });
   for (const TokenSpec& token : listed) added.add(token);
+  std::unordered_set<std::string> listed_contents;
+  for (const TokenSpec& token : listed) listed_contents.insert(token.content);
   const auto is_listed = [&](const std::string& content) {
-    return std::ranges::find(listed, content, &TokenSpec::content) != listed.end();
+    return listed_contents.contains(content);
   };
 
   auto named = tokens.named;
@@ -208,10 +214,9 @@ void resolve_special_tokens(const SpecialTokens& tokens, TokenizerDefinition& de
     if (!is_listed(token.content)) added.add(token);
 
   const auto id_of = [&](const char* name) {
-    const std::string& content = named.at(name).content;
-    if (!added.contains(content))
-      throw FileError(fmt::format("{}: '{}' is empty", definition.vocabulary.source, name));
-    return added.id_of(content);
+    const auto id = added.find_id(named.at(name).content);
+    if (!id) throw FileError(fmt::format("{}: '{}' is empty", definition.vocabulary.source, name));
+    return *id;
   };
   definition.bos_token_id = id_of("bos_token");
   definition.eos_token_id = id_of("eos_token");
@@ -236,7 +241,7 @@ int64_t model_max_length(const JsonConfig& config) {
 
 }  // namespace
 
-TokenizerDefinition read_tokenizer_folder(const fs::path& folder) {
+TokenizerDefinition read_tokenizer_folder(const fs::path& folder, const std::string& pad_token) {
   const std::string config_source =
       fmt::format("'{}'", (folder / "tokenizer_config.json").string());
   const Json config_json = read_optional_json(folder / "tokenizer_config.json");
@@ -267,6 +272,7 @@ TokenizerDefinition read_tokenizer_folder(const fs::path& folder) {
     read_added_tokens_decoder(config, tokens);
   else
     read_legacy_tokens(folder, tokenizer_json_tokens, tokens);
+  if (!pad_token.empty()) tokens.named["pad_token"] = {pad_token, false, {}};
   resolve_special_tokens(tokens, definition);
   return definition;
 }

@@ -24,8 +24,10 @@ struct TokenizerDefinition {
 };
 
 /// From tokenizer.json, or vocab.json + merges.txt, with the special tokens of
-/// tokenizer_config.json, special_tokens_map.json and added_tokens.json. Throws FileError.
-TokenizerDefinition read_tokenizer_folder(const std::filesystem::path& folder);
+/// tokenizer_config.json, special_tokens_map.json and added_tokens.json. `pad_token` replaces what
+/// the files say; empty: does not. Throws FileError.
+TokenizerDefinition read_tokenizer_folder(const std::filesystem::path& folder,
+                                          const std::string& pad_token);
 
 /// From OpenCLIP's bpe_simple_vocab_16e6.txt.gz: 256 bytes, the same as ends of words, 48,894
 /// merges and two special tokens. `pad_token`: "<|endoftext|>" or "!". Throws FileError.

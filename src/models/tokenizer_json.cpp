@@ -50,10 +50,25 @@ std::vector<Json> clip_pre_tokenizers() {
   return accepted;
 }
 
+/// Which part of a template's list of pieces `piece` is: "SpecialToken", "Sequence", or "" for
+/// neither.
+std::string template_part(const Json& piece) {
+  return piece.is_object() && piece.size() == 1 ? piece.begin().key() : "";
+}
+
+/// BOS before and EOS after the text, said in either of two ways; absent means the same.
 void check_post_processor(const Json& post_processor, const std::string& source) {
   if (post_processor.is_null()) return;
   const JsonConfig config(post_processor, source + ": post_processor");
-  config.require_one_of("type", {"RobertaProcessing"});
+  config.require_one_of("type", {"RobertaProcessing", "TemplateProcessing"});
+  if (config.get<std::string>("type") != "TemplateProcessing") return;
+  std::vector<std::string> parts;
+  if (config.has("single"))
+    for (const Json& piece : config.json().at("single")) parts.push_back(template_part(piece));
+  if (parts != std::vector<std::string>{"SpecialToken", "Sequence", "SpecialToken"})
+    throw FileError(
+        fmt::format("{}: 'single' differs from CLIP's: a special token, the text, a special token",
+                    config.source()));
 }
 
 void check_model(const JsonConfig& model) {

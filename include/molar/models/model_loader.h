@@ -12,6 +12,8 @@
 
 #include "molar/core/device.h"
 #include "molar/io/checkpoint.h"
+#include "molar/models/autoencoder_kl.h"
+#include "molar/models/clip_text_model.h"
 #include "molar/models/unet_2d_condition.h"
 
 namespace molar {
@@ -36,5 +38,11 @@ void load_weights(torch::nn::Module& module, const Component& component, const L
 
 /// The UNet that the component's config describes, with its weights. Throws FileError.
 UNet2DConditionModel load_unet(const Component& component, const LoadOptions& options);
+
+/// The autoencoder that the component's config describes, with its weights. Throws FileError.
+AutoencoderKL load_vae(const Component& component, const LoadOptions& options);
+
+/// The text encoder (with its projection, where the config says so) and its weights. Throws FileError.
+CLIPTextModel load_text_encoder(const Component& component, const LoadOptions& options);
 
 }  // namespace molar
