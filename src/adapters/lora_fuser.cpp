@@ -1,6 +1,8 @@
 #include "molar/adapters/lora_fuser.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include "molar/core/error.h"
@@ -49,7 +51,7 @@ void LoraFuser::restore(const LayerName& name) {
 }
 
 void LoraFuser::attach(const std::vector<WeightedLora>& loras) {
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   std::map<LayerName, std::vector<PlannedChange>> plan;
   for (const auto& [weights, strength] : loras)
     for (const auto& [name, change] : weights->layers) plan[name].push_back({&change, strength});

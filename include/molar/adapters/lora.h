@@ -49,7 +49,7 @@ struct LoraMatrices {
 struct LoraLayer {
   std::variant<LowRankFactors, HadamardFactors, KroneckerFactors, LoraSum> factors;
   double scale = 1.0;                 ///< alpha / rank (rsLoRA: alpha / sqrt(rank)), times any strength
-  std::vector<int64_t> weight_shape;  ///< of the layer: [out, in] or [out, in, kh, kw]
+  std::vector<int64_t> weight_shape = {};  ///< of the layer: [out, in] or [out, in, kh, kw]
 
   /// The inner dimension that alpha is divided by (LoKr with two whole factors: the change's own); of a
   /// sum, its terms' ranks together.
