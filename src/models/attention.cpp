@@ -1,9 +1,12 @@
 #include "molar/models/attention.h"
 
+#include "cpu_kernels.h"
+
 namespace molar {
 
 Tensor multi_head_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads,
                             const Tensor& mask) {
+  if (!mask.defined() && cpu_kernels_apply(q)) return cpu_attention(q, k, v, heads);
   const auto split = [heads](const Tensor& x) {  // [B, L, D] -> [B, heads, L, D / heads]
     return x.unflatten(2, {heads, x.size(2) / heads}).transpose(1, 2);
   };
@@ -30,11 +33,13 @@ Tensor AttentionImpl::forward(const Tensor& x, const Tensor& context) {
 }
 
 GEGLUImpl::GEGLUImpl(int64_t in_features, int64_t out_features)
-    : proj_(register_module("proj", Linear(in_features, 2 * out_features))) {}
+    : out_features_(out_features),
+      proj_(register_module("proj", Linear(in_features, 2 * out_features))) {}
 
 Tensor GEGLUImpl::forward(const Tensor& x) {
-  const auto halves = proj_(x).chunk(2, /*dim=*/-1);
-  return at::gelu(halves[1]).mul_(halves[0]);
+  // Two products of half the width: both results are contiguous, and one is reused for the other.
+  const Tensor gate = gelu_reusing(proj_->forward_slice(x, out_features_, out_features_));
+  return mul_reusing(gate, proj_->forward_slice(x, 0, out_features_));
 }
 
 FeedForwardImpl::FeedForwardImpl(int64_t dim) {

@@ -2,32 +2,30 @@
 
 #include <fmt/format.h>
 
+#include "cpu_kernels.h"
 #include "molar/core/error.h"
+#include "molar/io/safetensors.h"
 
 namespace molar {
 namespace {
 
-// 1x1 convolution weights are contiguous and channels-last at once, whatever their strides say.
-bool has_layout_of(const Tensor& parameter, const Tensor& weight) {
-  for (const auto layout : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast})
-    if (parameter.is_contiguous(layout)) return weight.is_contiguous(layout);
-  return weight.is_non_overlapping_and_dense();  // a parameter without storage yet has no layout
-}
-
-// set_data keeps the member, the module's parameter list and every other handle in step.
-void replace_weight(const Tensor& parameter, const Tensor& weight) {
-  const bool same_layout = has_layout_of(parameter, weight);
-  if (parameter.sizes() != weight.sizes() || parameter.dtype() != weight.dtype() ||
-      parameter.device() != weight.device() || !same_layout)
-    throw Error(fmt::format("a layer's weight is {} {} on {}, the replacement is {} {} on {}{}",
-                            dtype_name(parameter.scalar_type()), shape_string(parameter.sizes()),
-                            parameter.device().str(), dtype_name(weight.scalar_type()),
-                            shape_string(weight.sizes()), weight.device().str(),
-                            same_layout ? "" : " in another memory layout"));
-  parameter.set_data(weight.detach());
+void check_replacement(const Tensor& current, const Tensor& weight) {
+  const bool dense = weight.is_contiguous() || weight.is_contiguous(at::MemoryFormat::ChannelsLast);
+  if (current.sizes() == weight.sizes() && current.scalar_type() == weight.scalar_type() &&
+      current.device() == weight.device() && dense)
+    return;
+  throw Error(fmt::format("a layer's weight is {} {} on {}, the replacement is {} {} on {}{}",
+                          dtype_name(current.scalar_type()), shape_string(current.sizes()),
+                          current.device().str(), dtype_name(weight.scalar_type()),
+                          shape_string(weight.sizes()), weight.device().str(),
+                          dense ? "" : ", neither contiguous nor channels-last"));
 }
 
 bool recorded(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
+
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return cpu_kernels_apply(x) ? cpu_linear(x, weight, bias) : at::linear(x, weight, bias);
+}
 
 }  // namespace
 
@@ -40,7 +38,17 @@ LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, Bias bias)
     bias_ = register_parameter("bias", unallocated_parameter({out_features}), false);
 }
 
-void LinearImpl::set_weight(const Tensor& weight) { replace_weight(weight_, weight); }
+Tensor LinearImpl::forward(const Tensor& x) const { return linear(x, weight_, bias_); }
+
+Tensor LinearImpl::forward_slice(const Tensor& x, int64_t first, int64_t count) const {
+  return linear(x, weight_.narrow(0, first, count),
+                bias_.defined() ? bias_.narrow(0, first, count) : bias_);
+}
+
+void LinearImpl::set_weight(const Tensor& weight) {
+  check_replacement(weight_, weight);
+  weight_.set_data(weight.detach());  // the module's parameter list holds the same handle
+}
 
 Conv2dImpl::Conv2dImpl(const Conv2dOptions& options)
     : options_(options),
@@ -51,16 +59,47 @@ Conv2dImpl::Conv2dImpl(const Conv2dOptions& options)
           /*requires_grad=*/false)),
       bias_(register_parameter("bias", unallocated_parameter({options.out_channels}), false)) {}
 
-Tensor Conv2dImpl::forward(const Tensor& x) const {
-  return at::conv2d(x, weight_, bias_, options_.stride, options_.padding);
+// Plain and packed tensors differ in type, so the handle itself is exchanged, in the list too.
+void Conv2dImpl::replace_parameter(const Tensor& weight) const {
+  const_cast<Conv2dImpl*>(this)->parameters_["weight"] = weight;
+  weight_ = weight;
+}
+
+const Tensor& Conv2dImpl::weight() const {
+  if (packed()) {
+    const c10::InferenceMode ordinary_tensors(false);
+    const at::NoGradGuard no_grad;
+    replace_parameter(cpu_unpack_convolution_weight(weight_));
+  }
+  return weight_;
+}
+
+void Conv2dImpl::set_weight(const Tensor& weight) {
+  check_replacement(weight_, weight);
+  replace_parameter(weight.detach());
+}
+
+Tensor Conv2dImpl::forward(const Tensor& x) {
+  if (options_.kernel_size == 1 && options_.stride == 1 && options_.padding == 0 &&
+      x.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+    const Tensor tokens = forward_tokens(x.permute({0, 2, 3, 1}).flatten(1, 2));
+    return tokens.unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
+  }
+  if (!cpu_kernels_apply(x) || weight_.requires_grad())
+    return at::conv2d(x, weight(), bias_, options_.stride, options_.padding);
+  if (!packed()) {
+    const c10::InferenceMode ordinary_tensors(false);
+    const Tensor plain = weight_;
+    replace_parameter(cpu_pack_convolution_weight(plain));
+    release_mapped_pages(plain);
+  }
+  return cpu_convolution(x, weight_, bias_, options_.stride, options_.padding);
 }
 
 Tensor Conv2dImpl::forward_tokens(const Tensor& x) const {
   TORCH_CHECK(options_.kernel_size == 1, "internal: tokens need a convolution of kernel size 1");
-  return at::linear(x, weight_.view({options_.out_channels, options_.in_channels}), bias_);
+  return linear(x, weight().view({options_.out_channels, options_.in_channels}), bias_);
 }
-
-void Conv2dImpl::set_weight(const Tensor& weight) { replace_weight(weight_, weight); }
 
 GroupNormImpl::GroupNormImpl(int64_t num_groups, int64_t num_channels, double eps)
     : num_groups_(num_groups),
@@ -89,14 +128,25 @@ Tensor add_reusing(const Tensor& x, const Tensor& y) {
   return !recorded(x) && !recorded(y) ? x.add_(y) : x + y;
 }
 
+Tensor mul_reusing(const Tensor& x, const Tensor& y) {
+  return !recorded(x) && !recorded(y) ? x.mul_(y) : x * y;
+}
+
+Tensor gelu_reusing(const Tensor& x) {
+  if (recorded(x)) return at::gelu(x);
+  Tensor out = x;
+  return at::gelu_(out);
+}
+
 Tensor silu_reusing(const Tensor& x) {
   if (recorded(x)) return at::silu(x);
   Tensor out = x;
   return at::silu_(out);
 }
 
-Tensor in_layout_of(const Tensor& x, const Tensor& weight) {
-  return x.contiguous(weight.suggest_memory_format());
+Tensor in_image_layout(const Tensor& x) {
+  const bool channels_last = x.device().is_cpu() || x.scalar_type() != at::kFloat;
+  return x.contiguous(channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
 }
 
 }  // namespace molar

@@ -11,12 +11,11 @@
 namespace molar {
 namespace {
 
-// oneDNN on the CPU and cuDNN with half-precision tensor cores are faster channels-last.
+// Note [Packed weights] (layers.h): float32 convolutions on the CPU rearrange their weights themselves.
 at::MemoryFormat wanted_layout(const Tensor& stored, const LoadOptions& options) {
   const bool convolution = stored.dim() == 4;
-  const bool prefers_channels_last = options.device.is_cpu() || options.dtype != at::kFloat;
-  return convolution && prefers_channels_last ? at::MemoryFormat::ChannelsLast
-                                              : at::MemoryFormat::Contiguous;
+  const bool half = options.dtype == at::kHalf || options.dtype == at::kBFloat16;
+  return convolution && half ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
 }
 
 // "3 tensors are missing: a, b, c"; the first five names stand for all.

@@ -164,7 +164,7 @@ Tensor UNet2DConditionModelImpl::forward(const Tensor& sample, const Tensor& tim
   report("time_embedding", temb);
   const Tensor activated_temb = at::silu(temb);  // every resnet applies it first: once is enough
 
-  Tensor x = in_layout_of(sample, conv_in_->weight());
+  Tensor x = in_image_layout(sample);
   if (config_.center_input_sample) x = 2 * x - 1;
   x = conv_in_(x);
   report("conv_in", x);

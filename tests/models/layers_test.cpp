@@ -35,6 +35,21 @@ TEST(Linear, MultipliesByTheTransposedWeightAndAddsTheBias) {
   EXPECT_TRUE(at::equal(y, at::tensor({-0.5f, -2.f, -1.f}).view({1, 1, 3})));
 }
 
+// With autograd ATen's product, without it oneDNN's.
+TEST(Linear, GivesTheSameWhetherOrNotAutogradRecords) {
+  for (const Bias bias : {Bias::kLearned, Bias::kNone}) {
+    Linear linear(33, 20, bias);
+    randomise(*linear, 10);
+    for (const Tensor& x : {at::randn({33}), at::randn({5, 33}), at::randn({2, 7, 33}),
+                            at::randn({2, 33, 7}).transpose(1, 2), at::randn({0, 33})}) {
+      const Tensor recorded = linear->forward(x);
+      const at::NoGradGuard no_grad;
+      EXPECT_TRUE(is_close(linear->forward(x), recorded)) << shape_string(x.sizes());
+      EXPECT_TRUE(is_close(linear->forward_slice(x, 3, 8), recorded.narrow(-1, 3, 8)));
+    }
+  }
+}
+
 TEST(Linear, UsesTheWeightThatWasSetLast) {
   Linear linear(2, 1, Bias::kNone);
   randomise(*linear, 1);
@@ -60,34 +75,74 @@ TEST(Conv2d, AgreesWithSumsOverTheWindow) {
       }
 }
 
-TEST(Conv2d, KeepsChannelsLastWhereTheWeightIsChannelsLast) {
-  Conv2d conv(Conv2dOptions{.in_channels = 2, .out_channels = 3, .padding = 1});
-  randomise(*conv, 3);
-  const Tensor x = in_layout_of(at::randn({2, 2, 4, 4}), conv->weight());
-  EXPECT_TRUE(x.is_contiguous(at::MemoryFormat::ChannelsLast));
-  EXPECT_TRUE(conv->forward(x).is_contiguous(at::MemoryFormat::ChannelsLast));
+// The packed form is oneDNN's business: results, the weight that is read back and the parameter list must
+// not show it.
+TEST(Conv2d, PacksItsWeightForInferenceAndGivesItBackBitForBit) {
+  for (const int64_t stride : {1, 2}) {
+    Conv2d conv(Conv2dOptions{.in_channels = 20, .out_channels = 24, .stride = stride, .padding = 1});
+    randomise(*conv, 3);
+    const Tensor plain = conv->weight().clone();
+    const Tensor x = in_image_layout(at::randn({2, 20, 6, 5}));
+    const Tensor recorded = conv->forward(x);  // autograd may record: ATen's convolution
+    EXPECT_FALSE(conv->named_parameters()["weight"].is_mkldnn());
+    const at::NoGradGuard no_grad;
+    const Tensor packed = conv->forward(x);
+    EXPECT_TRUE(is_close(packed, recorded));
+    EXPECT_TRUE(packed.is_contiguous(at::MemoryFormat::ChannelsLast));
+    EXPECT_TRUE(is_close(conv->forward(x.contiguous()), recorded));
+    ASSERT_TRUE(conv->named_parameters()["weight"].is_mkldnn());
+    EXPECT_EQ(conv->named_parameters()["weight"].sizes(), plain.sizes());
+
+    EXPECT_TRUE(at::equal(conv->weight(), plain));
+    EXPECT_TRUE(at::equal(conv->named_parameters()["weight"], plain));
+    EXPECT_TRUE(at::equal(conv->forward(x), packed));
+    conv->set_weight(at::zeros_like(plain));
+    EXPECT_TRUE(is_close(conv->forward(x)[0][0], conv->named_parameters()["bias"][0].expand_as(packed[0][0])));
+  }
 }
 
-TEST(Conv2d, OfSizeOneGivesTheSameOnTokens) {
+TEST(Conv2d, CanBeTrainedAfterInference) {
+  Conv2d conv(Conv2dOptions{.in_channels = 4, .out_channels = 3, .padding = 1});
+  randomise(*conv, 9);
+  const Tensor x = at::randn({1, 4, 3, 3});
+  {
+    const c10::InferenceMode inference;
+    conv->forward(x);
+  }
+  const Tensor input = x.clone().requires_grad_();
+  conv->forward(input).sum().backward();
+  const Tensor ones = at::ones({1, 3, 3, 3});
+  const Tensor wanted = at::conv_transpose2d(ones, conv->weight(), {}, 1, 1);
+  EXPECT_TRUE(is_close(input.grad(), wanted));
+}
+
+TEST(Conv2d, OfSizeOneGivesTheSameOnTokensAndOnBothLayouts) {
   Conv2d conv(Conv2dOptions{.in_channels = 4, .out_channels = 6, .kernel_size = 1});
   randomise(*conv, 4);
   const Tensor x = at::randn({2, 4, 3, 5});
+  const auto w = conv->named_parameters();
+  const Tensor wanted = at::conv2d(x, w["weight"], w["bias"]);
   const Tensor tokens = x.permute({0, 2, 3, 1}).flatten(1, 2);
-  EXPECT_TRUE(is_close(conv->forward_tokens(tokens),
-                       conv->forward(x).permute({0, 2, 3, 1}).flatten(1, 2)));
+  EXPECT_TRUE(is_close(conv->forward_tokens(tokens), wanted.permute({0, 2, 3, 1}).flatten(1, 2)));
+  EXPECT_TRUE(is_close(conv->forward(x), wanted));
+  const Tensor last = conv->forward(x.contiguous(at::MemoryFormat::ChannelsLast));
+  EXPECT_TRUE(is_close(last, wanted));
+  EXPECT_TRUE(last.is_contiguous(at::MemoryFormat::ChannelsLast));
 }
 
 TEST(AdaptableLayer, RefusesAWeightOfAnotherShapeTypeOrLayout) {
   Conv2d conv(Conv2dOptions{.in_channels = 2, .out_channels = 3});
   randomise(*conv, 5);
   const Tensor before = conv->weight().clone();
-  const auto channels_last = at::MemoryFormat::ChannelsLast;
   EXPECT_THROW(conv->set_weight(at::zeros({3, 2, 1, 1})), Error);
-  EXPECT_THROW(conv->set_weight(at::zeros({3, 2, 3, 3}, at::kDouble).contiguous(channels_last)), Error);
-  EXPECT_THROW(conv->set_weight(at::zeros({3, 2, 3, 3})), Error);
+  EXPECT_THROW(conv->set_weight(at::zeros({3, 2, 3, 3}, at::kDouble)), Error);
+  EXPECT_THROW(conv->set_weight(at::zeros({2, 3, 3, 3}).transpose(0, 1)), Error);
   EXPECT_TRUE(at::equal(conv->weight(), before));
-  conv->set_weight(at::zeros({3, 2, 3, 3}).contiguous(channels_last));
-  EXPECT_EQ(conv->weight().abs().max().item<float>(), 0.f);
+  for (const auto layout : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+    conv->set_weight(before);
+    conv->set_weight(at::zeros({3, 2, 3, 3}).contiguous(layout));
+    EXPECT_EQ(conv->weight().abs().max().item<float>(), 0.f);
+  }
 }
 
 TEST(GroupNorm, GivesEachGroupMeanZeroAndVarianceOneThenScales) {
@@ -130,12 +185,20 @@ TEST(ReusingFunctions, WriteInPlaceOnlyWhereNothingIsRecorded) {
   const Tensor leaf = at::ones({3}).requires_grad_();
   EXPECT_NE(add_reusing(leaf, y).data_ptr(), leaf.data_ptr());
   EXPECT_NE(add_reusing(y, leaf).data_ptr(), y.data_ptr());
-  EXPECT_NE(silu_reusing(leaf).data_ptr(), leaf.data_ptr());
+  for (const auto& function : {silu_reusing, gelu_reusing})
+    EXPECT_NE(function(leaf).data_ptr(), leaf.data_ptr());
+  EXPECT_NE(mul_reusing(leaf, y).data_ptr(), leaf.data_ptr());
+  EXPECT_NE(mul_reusing(y, leaf).data_ptr(), y.data_ptr());
   EXPECT_EQ(y[0].item<float>(), 2.f);
   const at::NoGradGuard no_grad;
   const Tensor plain = at::ones({3});
   EXPECT_EQ(silu_reusing(plain).data_ptr(), plain.data_ptr());
   EXPECT_NEAR(plain[0].item<float>(), 0.7310586f, 1e-6);
+  const Tensor gated = at::ones({3});
+  EXPECT_EQ(gelu_reusing(gated).data_ptr(), gated.data_ptr());
+  EXPECT_NEAR(gated[0].item<float>(), 0.8413447f, 1e-6);
+  EXPECT_EQ(mul_reusing(gated, y).data_ptr(), gated.data_ptr());
+  EXPECT_NEAR(gated[0].item<float>(), 1.6826895f, 1e-6);
 }
 
 }  // namespace

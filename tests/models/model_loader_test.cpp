@@ -43,11 +43,18 @@ TEST(ModelLoader, UsesTensorsInPlaceWhereNothingHasToChange) {
   const Component component = weights_for(*block);
   load_weights(*block, component, kFloat32);
   const auto loaded = block->named_parameters();
-  for (const std::string name : {"norm1.weight", "conv1.bias", "time_emb_proj.weight", "conv_shortcut.weight"})
-    EXPECT_EQ(loaded[name].data_ptr(), component.weights.at(name).data_ptr()) << name;
-  // A 3x3 kernel moves to channels-last, with the same values.
+  for (const auto& [name, tensor] : component.weights)
+    EXPECT_EQ(loaded[name].data_ptr(), tensor.data_ptr()) << name;
+}
+
+TEST(ModelLoader, MakesConvolutionsOfHalfPrecisionChannelsLast) {
+  ResnetBlock2D block = make_block();
+  const Component component = weights_for(*block, at::kBFloat16);
+  load_weights(*block, component, {.device = at::kCPU, .dtype = at::kBFloat16});
+  const auto loaded = block->named_parameters();
   EXPECT_TRUE(loaded["conv1.weight"].is_contiguous(at::MemoryFormat::ChannelsLast));
   EXPECT_TRUE(at::equal(loaded["conv1.weight"], component.weights.at("conv1.weight")));
+  EXPECT_EQ(loaded["conv_shortcut.weight"].data_ptr(), component.weights.at("conv_shortcut.weight").data_ptr());
 }
 
 TEST(ModelLoader, ConvertsOtherTypes) {

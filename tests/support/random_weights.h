@@ -5,14 +5,11 @@
 
 namespace molar {
 
-/// Gives every parameter standard-normal values times `scale`, in the layout that the loader uses on the CPU.
+/// Gives every parameter standard-normal values times `scale`.
 inline void randomise(torch::nn::Module& module, uint64_t seed, double scale = 0.3) {
   torch::manual_seed(seed);
-  for (const auto& parameter : module.named_parameters()) {
-    const auto layout = parameter.value().dim() == 4 ? at::MemoryFormat::ChannelsLast
-                                                     : at::MemoryFormat::Contiguous;
-    parameter.value().set_data((scale * at::randn(parameter.value().sizes())).contiguous(layout));
-  }
+  for (const auto& parameter : module.named_parameters())
+    parameter.value().set_data(scale * at::randn(parameter.value().sizes()));
 }
 
 }  // namespace molar

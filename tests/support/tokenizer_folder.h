@@ -24,8 +24,7 @@ class TokenizerFolder {
     namespace fs = std::filesystem;
     std::string name = (fs::temp_directory_path() / "molar-tokenizer-XXXXXX").string();
     path_ = mkdtemp(name.data());
-    const std::string model =
-        layout == Layout::kFiles ? "sd15-tiny-transformers4" : "sd15-tiny";
+    const std::string model = layout == Layout::kFiles ? "sd15-tiny-transformers4" : "sd15-tiny";
     for (const auto& file :
          fs::directory_iterator(fs::path(MOLAR_TEST_DATA_DIR) / "models" / model / "tokenizer"))
       fs::copy_file(file.path(), path_ / file.path().filename());
@@ -38,7 +37,9 @@ class TokenizerFolder {
   TokenizerFolder& operator=(const TokenizerFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
-  CLIPTokenizer load() const { return CLIPTokenizer::load({.folder = path_, .vocabulary = {}, .pad_token = {}}); }
+  CLIPTokenizer load() const {
+    return CLIPTokenizer::load({.folder = path_, .vocabulary = {}, .pad_token = {}});
+  }
 
   std::string read(const std::string& file) const {
     std::ifstream stream(path_ / file, std::ios::binary);

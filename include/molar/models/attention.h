@@ -44,7 +44,8 @@ class GEGLUImpl final : public torch::nn::Module {
   Tensor forward(const Tensor& x);
 
  private:
-  Linear proj_;
+  int64_t out_features_;
+  Linear proj_;  // values in the first half of its outputs, gates in the second
 };
 TORCH_MODULE(GEGLU);
 

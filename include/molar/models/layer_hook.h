@@ -12,9 +12,10 @@ namespace molar {
 class AdaptableLayer {
  public:
   virtual ~AdaptableLayer() = default;
-  /// Linear: [out, in]; Conv2d: [out, in, kh, kw]. In the compute dtype and layout of the model.
+  /// Linear: [out, in], contiguous; Conv2d: [out, in, kh, kw], contiguous or channels-last. In the
+  /// compute dtype of the model. Valid until the layer runs or its weight is set.
   virtual const Tensor& weight() const = 0;
-  /// Same shape, dtype, device and layout as weight(); throws Error otherwise.
+  /// Same shape, dtype and device as weight(), in either layout named there; throws Error otherwise.
   virtual void set_weight(const Tensor& weight) = 0;
 };
 

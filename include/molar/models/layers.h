@@ -21,7 +21,9 @@ class LinearImpl final : public torch::nn::Module, public AdaptableLayer {
  public:
   LinearImpl(int64_t in_features, int64_t out_features, Bias bias = Bias::kLearned);
   /// x: [..., in_features]. Returns [..., out_features].
-  Tensor forward(const Tensor& x) const { return at::linear(x, weight_, bias_); }
+  Tensor forward(const Tensor& x) const;
+  /// Only the outputs [first, first + count). Returns [..., count].
+  Tensor forward_slice(const Tensor& x, int64_t first, int64_t count) const;
 
   const Tensor& weight() const override { return weight_; }
   void set_weight(const Tensor& weight) override;
@@ -37,22 +39,28 @@ struct Conv2dOptions {
   int64_t kernel_size = 3, stride = 1, padding = 0;
 };
 
-/// Convolution with bias. Where the weight is channels-last, so is the output.
+/// Convolution with bias. See Note [Image layout] for the memory layout of its result.
 class Conv2dImpl final : public torch::nn::Module, public AdaptableLayer {
  public:
   explicit Conv2dImpl(const Conv2dOptions& options);
   /// x: [B, in, H, W]. Returns [B, out, H', W'].
-  Tensor forward(const Tensor& x) const;
+  Tensor forward(const Tensor& x);
   /// The same for kernel size 1 on tokens: x: [B, L, in]. Returns [B, L, out].
   Tensor forward_tokens(const Tensor& x) const;
 
-  const Tensor& weight() const override { return weight_; }
+  /// Note [Packed weights]: inference on the CPU rearranges the weight for oneDNN at the first call and
+  /// keeps only that form; this brings back the plain one, with the same values.
+  const Tensor& weight() const override;
   void set_weight(const Tensor& weight) override;
   const Conv2dOptions& options() const { return options_; }
 
  private:
+  bool packed() const { return weight_.is_mkldnn(); }
+  void replace_parameter(const Tensor& weight) const;
+
   Conv2dOptions options_;
-  Tensor weight_, bias_;  // [out, in, kh, kw], [out]
+  mutable Tensor weight_;  // [out, in, kh, kw]; plain or packed
+  Tensor bias_;            // [out]
 };
 TORCH_MODULE(Conv2d);
 
@@ -97,9 +105,15 @@ TORCH_MODULE(Embedding);
 
 /// x + y, written into x's memory where autograd allows. Only for an x that nobody else reads.
 Tensor add_reusing(const Tensor& x, const Tensor& y);
-/// silu(x), written into x's memory where autograd allows. Only for an x that nobody else reads.
+/// x * y, written into x's memory where autograd allows. Only for an x that nobody else reads.
+Tensor mul_reusing(const Tensor& x, const Tensor& y);
+/// gelu(x) (exact, not the tanh form), written into x's memory likewise.
+Tensor gelu_reusing(const Tensor& x);
+/// silu(x), written into x's memory likewise.
 Tensor silu_reusing(const Tensor& x);
-/// `x` in the memory layout that `weight` asks for: channels-last or contiguous.
-Tensor in_layout_of(const Tensor& x, const Tensor& weight);
+/// Note [Image layout]: feature maps [B, C, H, W] are channels-last on the CPU and, for half precision,
+/// on CUDA: convolutions are faster so, and the tokens [B, H * W, C] of a transformer are a view.
+/// Every layer here keeps its input's layout, so one call at a model's entrance is enough.
+Tensor in_image_layout(const Tensor& x);
 
 }  // namespace molar

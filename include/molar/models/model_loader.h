@@ -2,7 +2,7 @@
 ///
 /// Weights are views of mapped files. A view that already has the compute dtype, device and layout is
 /// used in place; any other is converted one tensor at a time and its pages are given back, so that no
-/// weight is in memory twice. Convolution weights are channels-last wherever that is faster.
+/// weight is in memory twice.
 #pragma once
 
 #include <torch/torch.h>
@@ -22,7 +22,7 @@ namespace molar {
 using LoadOptions = ComputeOptions;
 
 /// One stored tensor as the model computes with it; the stored one itself where nothing has to change.
-/// Four dimensions mean a convolution: channels-last on the CPU and for half precision on CUDA.
+/// Four dimensions mean a convolution: channels-last in half precision, as Note [Image layout] asks.
 Tensor to_compute_form(const Tensor& stored, const LoadOptions& options);
 
 /// The parameter `name` of `component` as `load_weights` would set it: the way back to a layer's own

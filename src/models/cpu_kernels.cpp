@@ -1,0 +1,104 @@
+#include "cpu_kernels.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+namespace molar {
+namespace {
+
+using Scalars = c10::List<std::optional<at::Scalar>>;
+using LinearSignature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
+                               std::string_view, Scalars, std::optional<std::string_view>);
+using ConvolutionSignature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
+                                    at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
+                                    std::string_view, Scalars, std::optional<std::string_view>);
+
+using PackSignature = Tensor(const Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
+                             at::OptionalIntArrayRef);
+
+template <typename Signature>
+using Operator = std::optional<c10::TypedOperatorHandle<Signature>>;
+
+template <typename Signature>
+Operator<Signature> find_operator(const char* name) {
+  const auto found = c10::Dispatcher::singleton().findSchema({name, ""});
+  if (!found || !found->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return std::nullopt;
+  try {
+    return found->typed<Signature>();
+  } catch (const c10::Error&) {  // a libtorch that gives it other arguments
+    return std::nullopt;
+  }
+}
+
+const Operator<LinearSignature>& linear_operator() {
+  static const auto found = find_operator<LinearSignature>("mkldnn::_linear_pointwise");
+  return found;
+}
+
+const Operator<ConvolutionSignature>& convolution_operator() {
+  static const auto found =
+      find_operator<ConvolutionSignature>("mkldnn::_convolution_pointwise");
+  return found;
+}
+
+const Operator<PackSignature>& pack_operator() {
+  static const auto found = find_operator<PackSignature>("mkldnn::_reorder_convolution_weight");
+  return found;
+}
+
+std::optional<Tensor> optional_of(const Tensor& tensor) {
+  return tensor.defined() ? std::optional(tensor) : std::nullopt;
+}
+
+}  // namespace
+
+bool cpu_kernels_apply(const Tensor& x) {
+  return x.device().is_cpu() && x.scalar_type() == at::kFloat && !at::GradMode::is_enabled() &&
+         at::globalContext().userEnabledMkldnn() && linear_operator() && convolution_operator() && pack_operator();
+}
+
+Tensor cpu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return linear_operator()->call(x, weight, optional_of(bias), "none", Scalars(), "");
+}
+
+Tensor cpu_pack_convolution_weight(const Tensor& weight) {
+  const int64_t ones[] = {1, 1};  // the order depends on the channels, not on padding, stride or size
+  return pack_operator()->call(weight, ones, ones, ones, /*groups=*/1, std::nullopt);
+}
+
+Tensor cpu_unpack_convolution_weight(const Tensor& packed) { return packed.to_dense(); }
+
+Tensor cpu_convolution(const Tensor& x, const Tensor& packed_weight, const Tensor& bias,
+                       int64_t stride, int64_t padding) {
+  const int64_t strides[] = {stride, stride}, paddings[] = {padding, padding}, ones[] = {1, 1};
+  return convolution_operator()->call(x, packed_weight, optional_of(bias), paddings, strides, ones,
+                                      /*groups=*/1, "none", Scalars(), "");
+}
+
+// Scores of a few hundred queries at a time, so that they stay in the cache between the two products.
+Tensor cpu_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
+  const int64_t batch = q.size(0), queries = q.size(1), keys = k.size(1), dim = q.size(2) / heads;
+  constexpr int64_t kScoresInCache = 1 << 20;
+  const int64_t chunk = std::clamp<int64_t>(kScoresInCache / keys, 64, std::max<int64_t>(queries, 64));
+  const auto by_head = [heads, dim](const Tensor& x) {  // [B, L, heads * D] -> [B, heads, L, D]
+    return x.unflatten(2, {heads, dim}).transpose(1, 2);
+  };
+  const Tensor q_heads = by_head(q);
+  const Tensor k_heads = by_head(k * (1.0 / std::sqrt(static_cast<double>(dim)))).contiguous();
+  const Tensor v_heads = by_head(v).transpose(2, 3).contiguous();  // [B, heads, D, S]
+  const Tensor out = at::empty({batch, queries, heads, dim}, q.options());
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t first = 0; first < queries; first += chunk) {
+        const int64_t last = std::min(first + chunk, queries);
+        const Tensor scores = cpu_linear(q_heads[b][h].slice(0, first, last), k_heads[b][h], {});
+        const Tensor result = cpu_linear(scores.softmax(1), v_heads[b][h], {});
+        out[b].slice(0, first, last).select(1, h).copy_(result);
+      }
+  return out.flatten(2);
+}
+
+}  // namespace molar
