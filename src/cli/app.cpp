@@ -111,8 +111,11 @@ std::string describe_parse_error(const Program& program, const CLI::ParseError& 
   const Command* command = chosen_command(program);
   const std::vector<std::string> extras = program.app.remaining(/*recurse=*/true);
   if (!extras.empty()) {
-    const auto option = std::find_if(extras.begin(), extras.end(),
-                                     [](const std::string& e) { return e.starts_with('-'); });
+    // Without a command everything after the unknown word is unknown too; with one, options say
+    // more.
+    const auto option = std::find_if(extras.begin(), extras.end(), [&](const std::string& e) {
+      return command != nullptr && e.starts_with('-');
+    });
     return describe_extra(program, command, option == extras.end() ? extras.front() : *option);
   }
   return fmt::format("{}. See 'molar {}--help'", error.what(),

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <array>
-#include <fstream>
+#include <cerrno>
+#include <cstring>
 #include <set>
 #include <string_view>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "molar/adapters/lora_summary.h"
 #include "molar/core/error.h"
 #include "molar/io/checkpoint.h"
+#include "molar/io/file.h"
 #include "molar/io/image.h"
 #include "molar/io/safetensors.h"
 #include "resources.h"
@@ -40,12 +43,12 @@ std::string grouped(int64_t number) {
 }
 
 std::string first_bytes(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
+  const InputFile file(path);
   std::array<char, 16> bytes{};
-  file.read(bytes.data(), bytes.size());
-  if (!file.is_open() || file.bad())
-    throw FileError(fmt::format("'{}' cannot be read", path.string()));
-  return {bytes.data(), static_cast<size_t>(file.gcount())};
+  const ssize_t count = ::pread(file.descriptor(), bytes.data(), bytes.size(), 0);
+  if (count < 0)
+    throw FileError(fmt::format("cannot read '{}': {}", path.string(), std::strerror(errno)));
+  return {bytes.data(), static_cast<size_t>(count)};
 }
 
 // ---- models

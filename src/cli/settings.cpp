@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
+#include <cstdint>
 #include <cstdlib>
-#include <cstring>
-#include <fstream>
 #include <iterator>
 
 #include "molar/core/error.h"
+#include "molar/io/file.h"
 #include "text.h"
 #include "toml_config.h"
 #include "value_parsing.h"
@@ -19,6 +18,7 @@
 namespace molar::cli {
 namespace {
 
+constexpr uint64_t kMaxConfigBytes = 1 << 20;
 constexpr const char* kEnvironmentPrefix = "MOLAR_";
 /// Read by scripts/quickstart and scripts/test, not by the program.
 constexpr const char* kScriptVariables[] = {"MOLAR_TORCH"};
@@ -55,6 +55,13 @@ CLI::Option* find_option(const CLI::App& command, const std::string& name) {
   return nullptr;
 }
 
+/// A file of options that cannot be read is a mistake of the command line.
+std::string read_config(const std::filesystem::path& path) try {
+  return read_file(path, kMaxConfigBytes);
+} catch (const FileError& error) {
+  throw ConfigError(fmt::format("--config: {}", error.what()));
+}
+
 }  // namespace
 
 std::string environment_name(const std::string& long_name) {
@@ -84,13 +91,7 @@ void apply_environment(CLI::App& command, const std::set<std::string>& held) {
 
 void apply_config_file(CLI::App& command, const std::filesystem::path& path,
                        const std::set<std::string>& held) {
-  errno = 0;
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (!file.is_open() || file.bad() || std::filesystem::is_directory(path))
-    throw ConfigError(fmt::format("--config '{}': cannot be read: {}", path.string(),
-                                  errno != 0 ? std::strerror(errno) : "not a file"));
-  for (const ConfigEntry& entry : parse_toml(text, path.string())) {
+  for (const ConfigEntry& entry : parse_toml(read_config(path), path.string())) {
     const std::string origin = fmt::format("{}:{}", path.string(), entry.line);
     const CLI::App* owner = &command;
     if (!entry.section.empty() && entry.section != command.get_name()) {

@@ -114,10 +114,10 @@ class TomlReader {
     std::vector<std::string> values;
     for (;;) {
       skip_blank_lines();
-      if (done()) fail("array without ']'");
       if (peek() == ']') break;
-      values.push_back(read_value());
+      if (!done()) values.push_back(read_value());
       skip_blank_lines();
+      if (done()) fail("array without ']'");
       if (peek() == ',') {
         take();
       } else if (peek() != ']') {

@@ -1,6 +1,7 @@
 """`molar inspect`: a file's kind is told by what is in it."""
 
 import json
+import os
 import shutil
 
 import harness
@@ -87,6 +88,7 @@ class Inspect(CliTest):
         (self.folder / "empty").write_bytes(b"")
         (self.folder / "text.txt").write_text("some text, long enough to have a ninth byte")
         (self.folder / "folder").mkdir()
+        os.mkfifo(self.folder / "pipe")
         (self.folder / "model.pt").write_bytes(b"PK\x03\x04" + b"\0" * 20)
         (self.folder / "model.ckpt").write_bytes(b"\x80\x02}q\x00" + b"\0" * 20)
         (self.folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 20)
@@ -94,7 +96,7 @@ class Inspect(CliTest):
         harness.write_safetensors(self.folder / "other.safetensors", {"a": ((2,), [1, 2])})
         harness.write_png(self.folder / "record.png", 8, 8, lambda x, y: (x, y, 0), {"molar": '{"schema": 1'})
         harness.write_png(self.folder / "deep.png", 8, 8, lambda x, y: (x, y, 0), {"molar": "[" * 200000 + "]" * 200000})
-        for name, says in {"absent": "does not exist", "empty": "neither", "text.txt": "neither", "folder": "neither",
+        for name, says in {"absent": "does not exist", "empty": "neither", "text.txt": "neither", "folder": "neither", "pipe": "pipe",
                            "model.pt": "pickle", "model.ckpt": "pickle", "torn.png": "torn.png",
                            "torn.safetensors": "torn.safetensors", "other.safetensors": "other.safetensors",
                            "record.png": "record.png", "deep.png": "deep.png"}.items():

@@ -47,7 +47,7 @@ class Record(CliTest):
         self.assertEqual(record["schema"], 1)
         self.assertEqual(record["model"]["family"], "SD 1.x")
         self.assertEqual(record["model"]["dtype"], "f32")
-        self.assertEqual(record["request"]["sampler"] or record["scheduler"], record["request"]["sampler"] or "PNDMScheduler")
+        self.assertEqual((record["sampler"], record["scheduler"]), ("pndm", "PNDMScheduler"))
         self.assertEqual(set(record["version"]), {"molar", "git", "torch"})
 
 

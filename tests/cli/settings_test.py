@@ -90,10 +90,10 @@ guidance-rescale = 5e-1\r
     def test_bad_values_name_their_source(self):
         self.refuse_config("\nsteps = \"many\"\n", says=("molar.toml:2", "--steps 'many'", "whole number"))
         self.refuse_config("steps = [1, 2]\n", says=("molar.toml:1", "--steps", "one value"))
-        self.refuse_config("json = \"maybe\"\n", says=("molar.toml:1", "--json", "true"))
-        self.refuse_config("json = [true, true]\n", says=("molar.toml:1", "true or false"))
+        self.refuse_config("quiet = \"maybe\"\n", says=("molar.toml:1", "--quiet", "true"))
+        self.refuse_config("quiet = [true, true]\n", says=("molar.toml:1", "true or false"))
         self.assert_fails(2, *PLAN, env={"MOLAR_STEPS": "many"}, says=("MOLAR_STEPS", "--steps 'many'"))
-        self.assert_fails(2, *PLAN, env={"MOLAR_JSON": "maybe"}, says=("MOLAR_JSON", "true"))
+        self.assert_fails(2, *PLAN, env={"MOLAR_QUIET": "maybe"}, says=("MOLAR_QUIET", "true"))
         self.assert_fails(2, *PLAN, env={"MOLAR_STEPS": "0"}, says="--steps")
 
     def test_what_is_no_toml_is_an_error_with_its_line(self):

@@ -110,9 +110,10 @@ class Values(CliTest):
         self.assert_fails(2, "generate", "-m", SD15, "-p", "a dog", *arguments, says=says)
 
     def test_whole_numbers(self):
-        for option in ("--steps", "--width", "--height", "--count", "--clip-skip", "--threads"):
-            for text in ("abc", "", "1.5", "3x", "99999999999999999999", " 3", "++3"):
-                self.refuse(option, text, says=(option, f"'{text}'", "whole number"))
+        for text in ("abc", "", "1.5", "3x", "99999999999999999999", " 3", "++3"):
+            self.refuse("--steps", text, says=("--steps", f"'{text}'", "whole number"))
+        for option in ("--width", "--height", "--count", "--clip-skip", "--threads"):
+            self.refuse(option, "abc", says=(option, "'abc'", "whole number"))
 
     def test_seeds(self):
         for text in ("-1", "abc", "18446744073709551616", "1e3", ""):
@@ -120,9 +121,10 @@ class Values(CliTest):
         self.refuse("-s", "18446744073709551615", "-b", "2", says=("--seed", "--count 2"))
 
     def test_real_numbers(self):
-        for option in ("--cfg-scale", "--guidance-rescale", "--eta", "--strength"):
-            for text in ("abc", "", "nan", "inf", "1e999", "7,5"):
-                self.refuse(option, text, says=(option, f"'{text}'", "finite number"))
+        for text in ("abc", "", "nan", "inf", "1e999", "7,5"):
+            self.refuse("--cfg-scale", text, says=("--cfg-scale", f"'{text}'", "finite number"))
+        for option in ("--guidance-rescale", "--eta", "--strength"):
+            self.refuse(option, "abc", says=(option, "'abc'", "finite number"))
 
     def test_ranges(self):
         for option, values in {"--steps": ("0", "-1", "1001"), "--count": ("0", "-3"), "--threads": ("0", "-1", "5000"),
