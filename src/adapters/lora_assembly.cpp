@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 #include "molar/core/error.h"
 
@@ -75,6 +77,14 @@ std::vector<int64_t> change_shape(int64_t out, int64_t in, const std::vector<int
   return {out, in, kernel[0], kernel[1]};
 }
 
+template <typename Factors>
+AssembledLayer assembled(Factors factors, std::vector<int64_t> shape) {
+  AssembledLayer result;
+  result.layer.factors = std::move(factors);
+  result.change_shape = std::move(shape);
+  return result;
+}
+
 AssembledLayer assemble_low_rank(const FactorReader& read, at::IntArrayRef weight_shape) {
   const LowRankFactors f{.down = read.required(kDown, "down (lora_A)"),
                          .up = read.required(kUp, "up (lora_B)"),
@@ -91,9 +101,7 @@ AssembledLayer assemble_low_rank(const FactorReader& read, at::IntArrayRef weigh
   if (!multiply || kernel_of(f.up) != std::vector<int64_t>{1, 1})
     read.fail("the factors do not multiply: " + shapes());
   const Tensor& spatial = f.mid.defined() ? f.mid : f.down;
-  return {.layer = {.factors = f},
-          .own_scale = {},
-          .change_shape = change_shape(f.up.size(0), f.down.size(1), kernel_of(spatial), weight_shape)};
+  return assembled(f, change_shape(f.up.size(0), f.down.size(1), kernel_of(spatial), weight_shape));
 }
 
 AssembledLayer assemble_hadamard(const FactorReader& read, at::IntArrayRef weight_shape) {
@@ -116,15 +124,13 @@ AssembledLayer assemble_hadamard(const FactorReader& read, at::IntArrayRef weigh
     std::vector<int64_t> shape{f.w1_a.size(0), columns};
     if (weight_shape.size() == 4 && columns % kernel_size == 0)
       shape = {f.w1_a.size(0), columns / kernel_size, weight_shape[2], weight_shape[3]};
-    return {.layer = {.factors = f}, .own_scale = {}, .change_shape = shape};
+    return assembled(f, shape);
   }
   const int64_t r = f.w1_a.size(0);
   fits = fits && f.w1_b.size(0) == r && f.t1.dim() == 4 && f.t1.sizes() == f.t2.sizes() && f.t1.size(0) == r &&
          f.t1.size(1) == r;
   if (!fits) read.fail("the factors do not multiply");
-  return {.layer = {.factors = f},
-          .own_scale = {},
-          .change_shape = change_shape(f.w1_a.size(1), f.w1_b.size(1), kernel_of(f.t1), weight_shape)};
+  return assembled(f, change_shape(f.w1_a.size(1), f.w1_b.size(1), kernel_of(f.t1), weight_shape));
 }
 
 /// Shape of a Kronecker side before it is computed: [rows, columns].
@@ -174,9 +180,7 @@ AssembledLayer assemble_kronecker(const FactorReader& read, at::IntArrayRef weig
       }
     }
   }
-  return {.layer = {.factors = f},
-          .own_scale = {},
-          .change_shape = change_shape(first[0] * second[0], first[1] * second[1], kernel, weight_shape)};
+  return assembled(f, change_shape(first[0] * second[0], first[1] * second[1], kernel, weight_shape));
 }
 
 /// alpha / rank. kohya and LyCORIS: alpha 0 stands for the rank; two whole LoKr factors know no alpha.

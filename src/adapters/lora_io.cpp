@@ -1,5 +1,6 @@
 #include "molar/adapters/lora_io.h"
 
+#include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
