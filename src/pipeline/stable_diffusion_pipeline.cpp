@@ -249,7 +249,8 @@ Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet&
 }
 
 void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, const PictureSink& sink) const {
-  const torch::InferenceMode inference;
+  // Not InferenceMode: its tensors cannot become parameters, and weights are loaded between the calls.
+  const torch::NoGradGuard no_grad;
   const GenerationRequest& request = plan.request;
   RunRecord record = start_record(plan);
   RunTimings shared;  // load and text, reported with the first picture
