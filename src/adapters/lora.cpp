@@ -163,7 +163,7 @@ Tensor columns_as_in(const Tensor& weight, const Tensor& down) {
 
 int64_t LoraLayer::rank() const {
   return std::visit(Overloaded{
-                        [](const LowRankFactors& f) { return f.up.size(1); },
+                        [](const LowRankFactors& f) { return f.down.size(0); },
                         [](const HadamardFactors& f) { return f.w1_b.size(0); },
                         [&](const KroneckerFactors& f) {
                           if (f.w2_b.defined()) return f.w2_b.size(0);

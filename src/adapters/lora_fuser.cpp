@@ -1,8 +1,8 @@
 #include "molar/adapters/lora_fuser.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/grad_mode.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
 #include "molar/core/error.h"
@@ -40,7 +40,8 @@ AdaptableLayer& LoraFuser::layer(const LayerName& name) const {
 }
 
 Tensor LoraFuser::original(const LayerName& name) {
-  if (!changed_.contains(name)) return layer(name).weight();
+  // A handle of its own: the layer's may come to stand for the weight that replaces this one.
+  if (!changed_.contains(name)) return layer(name).weight().detach();
   return source_ ? source_(name) : kept_.at(name);
 }
 
@@ -51,6 +52,7 @@ void LoraFuser::restore(const LayerName& name) {
 }
 
 void LoraFuser::attach(const std::vector<WeightedLora>& loras) {
+  const c10::InferenceMode ordinary_tensors(false);  // the model outlives a caller's inference mode
   const c10::NoGradGuard no_grad;
   std::map<LayerName, std::vector<PlannedChange>> plan;
   for (const auto& [weights, strength] : loras)
@@ -74,6 +76,7 @@ void LoraFuser::attach(const std::vector<WeightedLora>& loras) {
 }
 
 void LoraFuser::detach() {
+  const c10::InferenceMode ordinary_tensors(false);
   for (const LayerName& name : std::set<LayerName>(changed_)) restore(name);
 }
 

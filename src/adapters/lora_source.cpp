@@ -69,7 +69,7 @@ std::string guess_component(const Json& config, const fs::path& folder) {
   return "";
 }
 
-/// An adapter_model.safetensors with the adapter_config.json beside it.
+/// An adapter_model.safetensors with the adapter_config.json beside it, without which its scale is unknown.
 LoraSource open_peft_file(const fs::path& file, std::string component) {
   const fs::path config_path = file.parent_path() / "adapter_config.json";
   const Json config = read_json_file(config_path);
@@ -99,8 +99,7 @@ std::map<std::string, PeftScaling> scalings_from_metadata(const SafetensorsFile&
 
 LoraSource open_file(const fs::path& path) {
   if (is_pickle(path)) refuse_pickle(path);
-  if (path.filename() == "adapter_model.safetensors" && fs::exists(path.parent_path() / "adapter_config.json"))
-    return open_peft_file(path, "");
+  if (path.filename() == "adapter_model.safetensors") return open_peft_file(path, "");
   SafetensorsFile file = SafetensorsFile::open(path);
   auto scalings = scalings_from_metadata(file);
   return {std::move(file), "", std::move(scalings)};
