@@ -61,12 +61,13 @@ FolderWeights open_shards(const fs::path& index_file) {
   const auto weight_map = read_weight_map(index_file);
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : weight_map) shards.insert(shard);
+  for (const std::string& shard : shards)
+    if (!fs::exists(shard_path(index_file, shard)))
+      throw FileError(
+          fmt::format("{}: shard '{}' is missing from the folder", index_file.string(), shard));
   FolderWeights out;
   for (const std::string& shard : shards) {
     const fs::path file = shard_path(index_file, shard);
-    if (!fs::exists(file))
-      throw FileError(
-          fmt::format("{}: shard '{}' is missing from the folder", index_file.string(), shard));
     for (auto& [name, tensor] : SafetensorsFile::open(file).state_dict()) {
       const auto mapped = weight_map.find(name);
       if (mapped == weight_map.end() || mapped->second != shard)

@@ -80,9 +80,28 @@ std::string reason_of(const Json::exception& error) {
   return at == std::string::npos ? text.substr(text.find(']') + 2) : text.substr(at);
 }
 
-}  // namespace
+/// Python writes a float's infinity as the bare word Infinity, which is no JSON; diffusers'
+/// scheduler configs hold -Infinity. The words outside of strings become strings.
+std::string quote_infinities(std::string_view text) {
+  std::string quoted;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const std::string_view rest = text.substr(i);
+    const std::string_view word = rest.starts_with("-Infinity") ? "-Infinity" : "Infinity";
+    if (!in_string && rest.starts_with(word)) {
+      quoted += fmt::format("\"{}\"", word);
+      i += word.size() - 1;
+      continue;
+    }
+    if (text[i] == '"') in_string = !in_string;
+    quoted += text[i];
+    if (in_string && text[i] == '\\' && i + 1 < text.size()) quoted += text[++i];
+  }
+  return quoted;
+}
 
-Json parse_json(std::string_view text, const std::string& source) {
+/// Throws Json::exception, or FileError for what the grammar allows and we do not.
+Json parse_strict_json(std::string_view text, const std::string& source) {
   // One set of keys per open object: nlohmann itself keeps the last of two equal keys in silence.
   std::vector<std::unordered_set<std::string>> open_objects;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
@@ -94,17 +113,32 @@ Json parse_json(std::string_view text, const std::string& source) {
         if (depth >= kMaxDepth)
           throw FileError(fmt::format("{}: nested deeper than {} levels", source, kMaxDepth));
         break;
-      case Json::parse_event_t::object_end: open_objects.pop_back(); break;
+      case Json::parse_event_t::object_end:
+        open_objects.pop_back();
+        break;
       case Json::parse_event_t::key:
         if (!open_objects.back().insert(parsed.get_ref<const std::string&>()).second)
           throw FileError(fmt::format("{}: key {} appears twice", source, preview(parsed)));
         break;
-      default: break;
+      default:
+        break;
     }
     return true;
   };
+  return Json::parse(text.begin(), text.end(), check);
+}
+
+}  // namespace
+
+Json parse_json(std::string_view text, const std::string& source) {
   try {
-    return Json::parse(text.begin(), text.end(), check);
+    try {
+      return parse_strict_json(text, source);
+    } catch (const Json::exception&) {
+      const std::string quoted = quote_infinities(text);
+      if (quoted == text) throw;
+      return parse_strict_json(quoted, source);
+    }
   } catch (const Json::exception& error) {
     throw FileError(fmt::format("{} is not valid JSON: {}", source, reason_of(error)));
   }
@@ -132,14 +166,16 @@ std::optional<T> JsonConfig::get_optional(const std::string& key) const {
   const Json& value = object_.at(key);
   std::optional<T> converted = convert<T>(value);
   if (!converted)
-    throw FileError(fmt::format("{}: '{}' must be {}, is {}", source_, key, wanted_name<T>(), preview(value)));
+    throw FileError(
+        fmt::format("{}: '{}' must be {}, is {}", source_, key, wanted_name<T>(), preview(value)));
   return converted;
 }
 
 template <typename T>
 T JsonConfig::get(const std::string& key) const {
   std::optional<T> value = get_optional<T>(key);
-  if (!value) throw FileError(fmt::format("{}: '{}' is missing; wanted {}", source_, key, wanted_name<T>()));
+  if (!value)
+    throw FileError(fmt::format("{}: '{}' is missing; wanted {}", source_, key, wanted_name<T>()));
   return std::move(*value);
 }
 
@@ -149,9 +185,9 @@ T JsonConfig::get_or(const std::string& key, T fallback) const {
   return value ? std::move(*value) : std::move(fallback);
 }
 
-#define MOLAR_INSTANTIATE(T)                                         \
-  template T JsonConfig::get<T>(const std::string&) const;           \
-  template T JsonConfig::get_or<T>(const std::string&, T) const;     \
+#define MOLAR_INSTANTIATE(T)                                     \
+  template T JsonConfig::get<T>(const std::string&) const;       \
+  template T JsonConfig::get_or<T>(const std::string&, T) const; \
   template std::optional<T> JsonConfig::get_optional<T>(const std::string&) const;
 MOLAR_INSTANTIATE(bool)
 MOLAR_INSTANTIATE(int64_t)
@@ -169,15 +205,16 @@ std::vector<int64_t> JsonConfig::get_per_block(const std::string& key, size_t co
   if (!object_.at(key).is_array()) return std::vector<int64_t>(count, get<int64_t>(key));
   std::vector<int64_t> values = get<std::vector<int64_t>>(key);
   if (values.size() != count)
-    throw FileError(fmt::format("{}: '{}' must be one number or {} (one per block), has {}", source_, key,
-                                count, values.size()));
+    throw FileError(fmt::format("{}: '{}' must be one number or {} (one per block), has {}",
+                                source_, key, count, values.size()));
   return values;
 }
 
 void JsonConfig::refuse_unread_keys() const {
   for (const auto& [key, value] : object_.items())
     if (!value.is_null() && !key.starts_with('_') && !read_.contains(key))
-      throw FileError(fmt::format("{}: '{}' = {} is not a setting that molar knows", source_, key, preview(value)));
+      throw FileError(fmt::format("{}: '{}' = {} is not a setting that molar knows", source_, key,
+                                  preview(value)));
 }
 
 void JsonConfig::ignore(std::initializer_list<const char*> keys) const {

@@ -61,6 +61,7 @@ constexpr Mark kMarks[] = {
     {"string_to_param", Where::kStart, "a textual inversion embedding, not a model"},
     {"down_blocks.0.", Where::kStart, kAlone},
     {"text_model.", Where::kStart, kAlone},
+    {"embeddings.token_embedding.", Where::kStart, kAlone},
 };
 
 bool fits(const Mark& mark, std::string_view name) {
@@ -93,7 +94,7 @@ void refuse_foreign_file(const SafetensorsFile& file) {
     throw FileError(
         fmt::format("{}: the SDXL refiner, which is not supported; give the SDXL base model",
                     file.path().string()));
-  const bool vae_alone = !starts("model.") && (starts("encoder.") || starts("decoder."));
+  const bool vae_alone = !starts("model.") && (starts("encoder.conv_") || starts("decoder.conv_"));
   if (vae_alone)
     throw FileError(
         fmt::format("{}: a VAE, not a whole model; give it with --vae and a model with -m",

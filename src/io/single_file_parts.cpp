@@ -289,7 +289,7 @@ StateDict vae_of_single_file(const SafetensorsFile& file) {
       unknown.push_back(name);
   }
   if (!inside.empty()) return convert_vae(inside, source);
-  if (alone.empty())
+  if (!alone.contains("decoder.conv_in.weight"))
     throw FileError(fmt::format(
         "{}: no VAE in this file; wanted encoder.* and decoder.*, or first_stage_model.*", source));
   refuse_unknown(unknown, "VAE", source);

@@ -34,13 +34,14 @@ struct Component {
 struct CheckpointOptions {
   /// Replaces the VAE: a diffusers folder, its vae/, or a single file (a VAE alone under diffusers'
   /// or LDM names, or a whole checkpoint). A single file gets the family's scaling factor.
-  std::filesystem::path vae;
+  std::filesystem::path vae = {};
   /// Replaces the tokenizers: a folder with tokenizer/ (and tokenizer_2/), or one tokenizer's
   /// files.
-  std::filesystem::path tokenizer;
+  std::filesystem::path tokenizer = {};
   /// bpe_simple_vocab_16e6.txt.gz, for single-file checkpoints.
-  std::filesystem::path clip_vocabulary;
-  std::string prediction_type;  ///< "epsilon", "v_prediction", "sample"; empty: the model's own
+  std::filesystem::path clip_vocabulary = {};
+  /// "epsilon", "v_prediction", "sample"; empty: the model's own.
+  std::string prediction_type = {};
 };
 
 /// Where one tokenizer's files are. One source is set; none for a single file opened without
