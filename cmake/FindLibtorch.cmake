@@ -47,4 +47,6 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
     ${Libtorch_INCLUDE_DIR} ${Libtorch_INCLUDE_DIR}/torch/csrc/api/include)
   target_link_libraries(Libtorch::Libtorch INTERFACE ${_libraries})
 endif()
+# The OpenMP runtime that libtorch brings along; a second one would start threads of its own.
+file(GLOB Libtorch_OPENMP_LIBRARY ${_libtorch_root}/lib/libgomp*.so*)
 mark_as_advanced(Libtorch_INCLUDE_DIR)
