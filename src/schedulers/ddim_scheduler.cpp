@@ -12,7 +12,8 @@ namespace {
 class DDIMScheduler final : public AlphaScheduler {
  public:
   DDIMScheduler(const SchedulerConfig& config, const SchedulerOptions& options)
-      : AlphaScheduler(config, spaced_timesteps(config, options.num_steps, TimestepRounding::kWhole)),
+      : AlphaScheduler(config,
+                       spaced_timesteps(config, options.num_steps, TimestepRounding::kWhole)),
         stride_(config.num_train_timesteps / options.num_steps),
         eta_(options.eta),
         limits_(config, /*clip_sample_default=*/true) {
@@ -26,7 +27,8 @@ class DDIMScheduler final : public AlphaScheduler {
     const Tensor x_0 = limits_.apply(predicted_x_0(model_output, x, alpha_t));
     const Tensor variance = (1.0 - alpha_prev) / (1.0 - alpha_t) * (1.0 - alpha_t / alpha_prev);
     const Tensor deviation = eta_ * variance.sqrt();
-    const Tensor direction = (1.0 - alpha_prev - deviation.square()).sqrt() * epsilon(model_output, x, alpha_t);
+    const Tensor direction =
+        (1.0 - alpha_prev - deviation.square()).sqrt() * epsilon(model_output, x, alpha_t);
     Tensor sample = alpha_prev.sqrt() * x_0 + direction;
     if (eta_ > 0) sample = sample + deviation * draw_noise(noise, sample);
     ++state.num_evaluations;
@@ -38,9 +40,12 @@ class DDIMScheduler final : public AlphaScheduler {
   Tensor epsilon(const Tensor& model_output, const Tensor& x, const Tensor& alpha_t) const {
     const Tensor signal = alpha_t.sqrt(), spread = (1.0 - alpha_t).sqrt();
     switch (prediction_) {
-      case PredictionType::kVPrediction: return signal * model_output + spread * x;
-      case PredictionType::kSample: return (x - signal * model_output) / spread;
-      case PredictionType::kEpsilon: break;
+      case PredictionType::kVPrediction:
+        return signal * model_output + spread * x;
+      case PredictionType::kSample:
+        return (x - signal * model_output) / spread;
+      case PredictionType::kEpsilon:
+        break;
     }
     return model_output;
   }
@@ -52,7 +57,8 @@ class DDIMScheduler final : public AlphaScheduler {
 
 }  // namespace
 
-std::unique_ptr<const Scheduler> make_ddim(const SchedulerConfig& config, const SchedulerOptions& options) {
+std::unique_ptr<const Scheduler> make_ddim(const SchedulerConfig& config,
+                                           const SchedulerOptions& options) {
   return std::make_unique<DDIMScheduler>(config, options);
 }
 

@@ -12,7 +12,8 @@ namespace {
 class DDPMScheduler final : public AlphaScheduler {
  public:
   DDPMScheduler(const SchedulerConfig& config, const SchedulerOptions& options)
-      : AlphaScheduler(config, spaced_timesteps(config, options.num_steps, TimestepRounding::kWhole)),
+      : AlphaScheduler(config,
+                       spaced_timesteps(config, options.num_steps, TimestepRounding::kWhole)),
         limits_(config, /*clip_sample_default=*/true),
         variance_type_(OwnFields(config).word("variance_type", "fixed_small",
                                               {"fixed_small", "fixed_small_log", "fixed_large"})) {}
@@ -25,9 +26,12 @@ class DDPMScheduler final : public AlphaScheduler {
     const Tensor beta_t = 1.0 - alpha_t, beta_prev = 1.0 - alpha_prev;
     const Tensor step_alpha = alpha_t / alpha_prev, step_beta = 1.0 - step_alpha;
     const Tensor x_0 = limits_.apply(predicted_x_0(model_output, x, alpha_t));
-    const Tensor mean = alpha_prev.sqrt() * step_beta / beta_t * x_0 + step_alpha.sqrt() * beta_prev / beta_t * x;
+    const Tensor mean =
+        alpha_prev.sqrt() * step_beta / beta_t * x_0 + step_alpha.sqrt() * beta_prev / beta_t * x;
     Tensor sample = mean;
-    if (t > 0) sample = mean + deviation(beta_prev / beta_t * step_beta, step_beta) * draw_noise(noise, mean);
+    if (t > 0)
+      sample =
+          mean + deviation(beta_prev / beta_t * step_beta, step_beta) * draw_noise(noise, mean);
     ++state.num_evaluations;
     return {.sample = sample, .state = std::move(state)};
   }
@@ -45,7 +49,8 @@ class DDPMScheduler final : public AlphaScheduler {
 
 }  // namespace
 
-std::unique_ptr<const Scheduler> make_ddpm(const SchedulerConfig& config, const SchedulerOptions& options) {
+std::unique_ptr<const Scheduler> make_ddpm(const SchedulerConfig& config,
+                                           const SchedulerOptions& options) {
   return std::make_unique<DDPMScheduler>(config, options);
 }
 

@@ -1,6 +1,6 @@
 /// What DPM-Solver's multistep and singlestep forms share.
-/// Sources: Lu et al. 2022, arXiv:2206.00927 (dpmsolver) and arXiv:2211.01095 (dpmsolver++, appendix B for
-/// the SDE forms).
+/// Sources: Lu et al. 2022, arXiv:2206.00927 (dpmsolver) and arXiv:2211.01095 (dpmsolver++,
+/// appendix B for the SDE forms).
 ///
 /// code name -> symbol: from -> s (where the step begins), to -> t, h -> lambda_t - lambda_s,
 /// d0 -> D_0 (the model's value), d1 -> D_1 (its slope), d2 -> D_2 (its curvature).
@@ -32,18 +32,19 @@ class DpmSolverScheduler : public SolverScheduler {
   /// The prediction that the algorithm integrates: x_0 for the ++ forms, else epsilon; thresholded.
   Tensor converted(const Tensor& model_output, const Tensor& x, size_t i) const;
 
-  /// The change of sample and model terms over one step, evaluated only as far as a formula needs them:
-  /// towards the clean sample d1 and d2 are not finite.
+  /// The change of sample and model terms over one step, evaluated only as far as a formula needs
+  /// them: towards the clean sample d1 and d2 are not finite.
   class Update {
    public:
     Update(const Settings& settings, const Level& from, const Level& to);
     Tensor h() const { return h_; }
     /// The sample and the constant term.
     Tensor first_order(const Tensor& x, const Tensor& d0) const;
-    Tensor slope() const;        ///< coefficient of d1 in second order: by solver_type
-    Tensor exact_slope() const;  ///< coefficient of d1 by the exact integral (heun, and third order)
-    Tensor curvature() const;    ///< coefficient of d2
-    Tensor noise() const;        ///< coefficient of the noise; stochastic algorithms only
+    Tensor slope() const;  ///< coefficient of d1 in second order: by solver_type
+    Tensor exact_slope()
+        const;                 ///< coefficient of d1 by the exact integral (heun, and third order)
+    Tensor curvature() const;  ///< coefficient of d2
+    Tensor noise() const;      ///< coefficient of the noise; stochastic algorithms only
 
    private:
     const Settings& settings_;

@@ -22,16 +22,19 @@ std::vector<double> lu_sigmas(const TrainingSigmas& training, int64_t num_steps)
   return sigmas;
 }
 
-/// Sigmas that are not placed by timestep; their timesteps are whole numbers all the same: rounded for
-/// karras and lu unless the betas are the cosine's, else cut.
-SigmaPlan respaced_plan(const SchedulerConfig& config, const TrainingSigmas& training, int64_t num_steps,
-                        SigmaSpacing spacing) {
+/// Sigmas that are not placed by timestep; their timesteps are whole numbers all the same: rounded
+/// for karras and lu unless the betas are the cosine's, else cut.
+SigmaPlan respaced_plan(const SchedulerConfig& config, const TrainingSigmas& training,
+                        int64_t num_steps, SigmaSpacing spacing) {
   SigmaPlan plan;
-  const bool lu = spacing != SigmaSpacing::kKarras && OwnFields(config).flag("use_lu_lambdas", false);
+  const bool lu =
+      spacing != SigmaSpacing::kKarras && OwnFields(config).flag("use_lu_lambdas", false);
   const std::vector<double> sigmas =
       lu ? lu_sigmas(training, num_steps)
-         : respaced_sigmas(spacing, sigma_range_of(config, {training.most(), training.least()}), num_steps);
-  const bool round = (lu || spacing == SigmaSpacing::kKarras) && config.beta_schedule != "squaredcos_cap_v2";
+         : respaced_sigmas(spacing, sigma_range_of(config, {training.most(), training.least()}),
+                           num_steps);
+  const bool round =
+      (lu || spacing == SigmaSpacing::kKarras) && config.beta_schedule != "squaredcos_cap_v2";
   for (const double timestep : training.timesteps_of(sigmas))
     plan.timesteps.push_back(std::trunc(round ? std::nearbyint(timestep) : timestep));
   plan.sigmas = sigma_tensor(sigmas, final_sigma_is_zero(config) ? 0.0 : training.least());
@@ -55,12 +58,14 @@ SigmaPlan multistep_plan(const SchedulerConfig& config, int64_t num_steps) {
 class DPMSolverMultistepScheduler final : public DpmSolverScheduler {
  public:
   DPMSolverMultistepScheduler(const SchedulerConfig& config, const SchedulerOptions& options)
-      : DpmSolverScheduler(config, read_settings(config), multistep_plan(config, options.num_steps)) {
+      : DpmSolverScheduler(config, read_settings(config),
+                           multistep_plan(config, options.num_steps)) {
     const OwnFields fields(config);
     lower_order_final_ = fields.flag("lower_order_final", true) && timesteps().size() < kFewSteps;
     euler_at_final_ = fields.flag("euler_at_final", false);
     if (settings_.algorithm == DpmAlgorithm::kSdeDpmSolver && settings_.solver_order == 3)
-      fields.refuse("solver_order", "is 3, which algorithm_type sde-dpmsolver does not have; it must be 1 or 2");
+      fields.refuse("solver_order",
+                    "is 3, which algorithm_type sde-dpmsolver does not have; it must be 1 or 2");
   }
 
   StepResult step(size_t i, const Tensor& model_output, const Tensor& x, StepState state,
@@ -94,7 +99,8 @@ class DPMSolverMultistepScheduler final : public DpmSolverScheduler {
 
   Tensor third_order_terms(size_t i, const std::vector<Tensor>& m, const Update& update) const {
     const Tensor lambda_1 = level(i - 1).lambda;
-    const Tensor r0 = (level(i).lambda - lambda_1) / update.h(), r1 = (lambda_1 - level(i - 2).lambda) / update.h();
+    const Tensor r0 = (level(i).lambda - lambda_1) / update.h(),
+                 r1 = (lambda_1 - level(i - 2).lambda) / update.h();
     const Tensor near = r0.reciprocal() * (m[2] - m[1]), far = r1.reciprocal() * (m[1] - m[0]);
     const Tensor d1 = near + (r0 / (r0 + r1)) * (near - far);
     const Tensor d2 = (r0 + r1).reciprocal() * (near - far);

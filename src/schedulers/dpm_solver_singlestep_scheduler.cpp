@@ -1,5 +1,5 @@
-/// DPM-Solver in groups of one to three evaluations that start from one sample. Reference: diffusers
-/// scheduling_dpmsolver_singlestep.py.
+/// DPM-Solver in groups of one to three evaluations that start from one sample. Reference:
+/// diffusers scheduling_dpmsolver_singlestep.py.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -23,20 +23,23 @@ SigmaPlan singlestep_plan(const SchedulerConfig& config, int64_t num_steps) {
   if (spacing == SigmaSpacing::kTimesteps) {
     SchedulerConfig linspace = config;
     linspace.timestep_spacing = "linspace";  // the class has no timestep_spacing and knows this one
-    plan.timesteps =
-        solver_timesteps(linspace, num_steps, config.num_train_timesteps - num_clipped_timesteps(config, alphas));
+    plan.timesteps = solver_timesteps(
+        linspace, num_steps, config.num_train_timesteps - num_clipped_timesteps(config, alphas));
     sigmas = training.at(plan.timesteps);
   } else {
-    sigmas = respaced_sigmas(spacing, sigma_range_of(config, {training.most(), training.least()}), num_steps);
+    sigmas = respaced_sigmas(spacing, sigma_range_of(config, {training.most(), training.least()}),
+                             num_steps);
     for (const double timestep : training.timesteps_of(sigmas))
-      plan.timesteps.push_back(std::trunc(spacing == SigmaSpacing::kKarras ? std::nearbyint(timestep) : timestep));
+      plan.timesteps.push_back(
+          std::trunc(spacing == SigmaSpacing::kKarras ? std::nearbyint(timestep) : timestep));
   }
   plan.sigmas = sigma_tensor(sigmas, final_sigma);
   return plan;
 }
 
 /// The order of each evaluation: groups 1..solver_order, the rest in shorter groups.
-std::vector<size_t> order_list(size_t num_steps, size_t solver_order, bool lower_order_final, bool final_zero) {
+std::vector<size_t> order_list(size_t num_steps, size_t solver_order, bool lower_order_final,
+                               bool final_zero) {
   // Whole groups leave no room for a first-order last step, which a clean end needs.
   const bool shorten = lower_order_final || num_steps % solver_order != 0 || final_zero;
   std::vector<size_t> orders;
@@ -48,19 +51,24 @@ std::vector<size_t> order_list(size_t num_steps, size_t solver_order, bool lower
   return orders;
 }
 
-/// history: converted model outputs, oldest first, at most solver_order. held_sample: where the group began.
+/// history: converted model outputs, oldest first, at most solver_order. held_sample: where the
+/// group began.
 class DPMSolverSinglestepScheduler final : public DpmSolverScheduler {
  public:
   DPMSolverSinglestepScheduler(const SchedulerConfig& config, const SchedulerOptions& options)
-      : DpmSolverScheduler(config, read_settings(config), singlestep_plan(config, options.num_steps)) {
+      : DpmSolverScheduler(config, read_settings(config),
+                           singlestep_plan(config, options.num_steps)) {
     const OwnFields fields(config);
     orders_ = order_list(timesteps().size(), static_cast<size_t>(settings_.solver_order),
                          fields.flag("lower_order_final", false), settings_.final_zero);
     if (settings_.algorithm == DpmAlgorithm::kSdeDpmSolver)
-      fields.refuse("algorithm_type", "is \"sde-dpmsolver\", which DPMSolverSinglestepScheduler does not have");
+      fields.refuse("algorithm_type",
+                    "is \"sde-dpmsolver\", which DPMSolverSinglestepScheduler does not have");
     if (settings_.algorithm == DpmAlgorithm::kDpmSolver && fields.flag("thresholding", false))
-      fields.refuse("thresholding", "is true, which DPMSolverSinglestepScheduler has for algorithm_type dpmsolver++ "
-                                    "and sde-dpmsolver++ only");
+      fields.refuse(
+          "thresholding",
+          "is true, which DPMSolverSinglestepScheduler has for algorithm_type dpmsolver++ "
+          "and sde-dpmsolver++ only");
   }
 
   StepResult step(size_t i, const Tensor& model_output, const Tensor& x, StepState state,
@@ -89,7 +97,8 @@ class DPMSolverSinglestepScheduler final : public DpmSolverScheduler {
 
   Tensor third_order_terms(size_t i, const std::vector<Tensor>& m, const Update& update) const {
     const Tensor start = level(i - 2).lambda;
-    const Tensor r0 = (level(i).lambda - start) / update.h(), r1 = (level(i - 1).lambda - start) / update.h();
+    const Tensor r0 = (level(i).lambda - start) / update.h(),
+                 r1 = (level(i - 1).lambda - start) / update.h();
     const Tensor near = r1.reciprocal() * (m[1] - m[0]), far = r0.reciprocal() * (m[2] - m[0]);
     if (settings_.solver_type == DpmSolverType::kMidpoint) return update.exact_slope() * far;
     const Tensor d1 = (r0 * near - r1 * far) / (r0 - r1), d2 = 2.0 * (far - near) / (r0 - r1);

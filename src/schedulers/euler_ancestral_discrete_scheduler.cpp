@@ -11,7 +11,8 @@ namespace {
 
 SigmaPlan ancestral_plan(const SchedulerConfig& config, int64_t num_steps) {
   const TrainingSigmas training(nonzero_alphas_cumprod(config));
-  std::vector<double> timesteps = spaced_timesteps(config, num_steps, TimestepRounding::kFractional);
+  std::vector<double> timesteps =
+      spaced_timesteps(config, num_steps, TimestepRounding::kFractional);
   const std::vector<double> sigmas = training.at(timesteps);
   return {.timesteps = std::move(timesteps), .sigmas = sigma_tensor(sigmas, 0.0)};
 }
@@ -29,7 +30,8 @@ class EulerAncestralDiscreteScheduler final : public SigmaScheduler {
     const Tensor derivative = (x - predicted_x_0(model_output, x, from)) / from;
     const Tensor sample = x + derivative * (down - from);
     ++state.num_evaluations;
-    // The last step draws too, though `up` is zero there: the generator must move on as diffusers' does.
+    // The last step draws too, though `up` is zero there: the generator must move on as diffusers'
+    // does.
     return {.sample = sample + draw_noise(noise, sample) * up, .state = std::move(state)};
   }
 };

@@ -1,5 +1,5 @@
-/// Latent consistency models: every evaluation predicts the clean sample, and noise leads back to the next
-/// level. Luo et al. 2023, arXiv:2310.04378. Reference: diffusers scheduling_lcm.py.
+/// Latent consistency models: every evaluation predicts the clean sample, and noise leads back to
+/// the next level. Luo et al. 2023, arXiv:2310.04378. Reference: diffusers scheduling_lcm.py.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -21,8 +21,8 @@ std::vector<double> lcm_timesteps(const SchedulerConfig& config, int64_t num_ste
   const int64_t original =
       OwnFields(config).whole("original_inference_steps", 50, 1, config.num_train_timesteps);
   if (num_steps > original)
-    throw ConfigError(fmt::format("lcm has at most {} steps (original_inference_steps), {} asked for", original,
-                                  num_steps));
+    throw ConfigError(fmt::format(
+        "lcm has at most {} steps (original_inference_steps), {} asked for", original, num_steps));
   const int64_t stride = config.num_train_timesteps / original;
   std::vector<double> timesteps;
   const double spacing = static_cast<double>(original) / static_cast<double>(num_steps);
@@ -51,7 +51,8 @@ class LCMScheduler final : public AlphaScheduler {
     ++state.num_evaluations;
     if (i + 1 == timesteps().size()) return {.sample = denoised, .state = std::move(state)};
     const Tensor alpha_prev = alpha(timestep(i + 1));
-    const Tensor sample = alpha_prev.sqrt() * denoised + (1.0 - alpha_prev).sqrt() * draw_noise(noise, denoised);
+    const Tensor sample =
+        alpha_prev.sqrt() * denoised + (1.0 - alpha_prev).sqrt() * draw_noise(noise, denoised);
     return {.sample = sample, .state = std::move(state)};
   }
 
@@ -62,7 +63,8 @@ class LCMScheduler final : public AlphaScheduler {
 
 }  // namespace
 
-std::unique_ptr<const Scheduler> make_lcm(const SchedulerConfig& config, const SchedulerOptions& options) {
+std::unique_ptr<const Scheduler> make_lcm(const SchedulerConfig& config,
+                                          const SchedulerOptions& options) {
   return std::make_unique<LCMScheduler>(config, options);
 }
 

@@ -15,7 +15,8 @@ constexpr size_t kOrder = 4;
 
 SigmaPlan lms_plan(const SchedulerConfig& config, int64_t num_steps) {
   const TrainingSigmas training(make_alphas_cumprod(config));
-  std::vector<double> timesteps = spaced_timesteps(config, num_steps, TimestepRounding::kFractional);
+  std::vector<double> timesteps =
+      spaced_timesteps(config, num_steps, TimestepRounding::kFractional);
   std::vector<double> sigmas = training.at(timesteps);
   const SigmaSpacing spacing = sigma_spacing_of(config);
   if (spacing != SigmaSpacing::kTimesteps) {
@@ -79,11 +80,13 @@ class LMSDiscreteScheduler final : public SigmaScheduler {
   }
 
  private:
-  /// The integral over the step of the Lagrange polynomial that is 1 at sigma(i - k) and 0 at the other
-  /// nodes. Differs from reference: exact, where diffusers integrates numerically to 1e-4.
+  /// The integral over the step of the Lagrange polynomial that is 1 at sigma(i - k) and 0 at the
+  /// other nodes. Differs from reference: exact, where diffusers integrates numerically to 1e-4.
   /// The polynomial is written about sigma(i), so that its powers stay of the size of the step.
   double coefficient(size_t i, size_t order, size_t k) const {
-    const auto node = [&](size_t j) { return sigma(i - j).item<double>() - sigma(i).item<double>(); };
+    const auto node = [&](size_t j) {
+      return sigma(i - j).item<double>() - sigma(i).item<double>();
+    };
     Polynomial lagrange{1.0};
     double scale = 1.0;
     for (size_t j = 0; j < order; ++j) {
@@ -97,7 +100,8 @@ class LMSDiscreteScheduler final : public SigmaScheduler {
 
 }  // namespace
 
-std::unique_ptr<const Scheduler> make_lms_discrete(const SchedulerConfig& config, const SchedulerOptions& options) {
+std::unique_ptr<const Scheduler> make_lms_discrete(const SchedulerConfig& config,
+                                                   const SchedulerOptions& options) {
   return std::make_unique<LMSDiscreteScheduler>(config, options);
 }
 

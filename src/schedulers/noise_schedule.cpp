@@ -22,7 +22,8 @@ double cosine_alpha_bar(double t) {
   return c * c;
 }
 double laplace_alpha_bar(double t) {
-  const double lambda = -0.5 * std::copysign(1.0, 0.5 - t) * std::log(1 - 2 * std::abs(0.5 - t) + 1e-6);
+  const double lambda =
+      -0.5 * std::copysign(1.0, 0.5 - t) * std::log(1 - 2 * std::abs(0.5 - t) + 1e-6);
   const double snr = std::exp(lambda);
   return std::sqrt(snr / (1 + snr));
 }
@@ -47,7 +48,9 @@ Tensor linear_betas(const SchedulerConfig& c) {
   return at::linspace(c.beta_start, c.beta_end, c.num_train_timesteps, at::kFloat);
 }
 Tensor scaled_linear_betas(const SchedulerConfig& c) {
-  return at::linspace(std::sqrt(c.beta_start), std::sqrt(c.beta_end), c.num_train_timesteps, at::kFloat).square();
+  return at::linspace(std::sqrt(c.beta_start), std::sqrt(c.beta_end), c.num_train_timesteps,
+                      at::kFloat)
+      .square();
 }
 Tensor cosine_betas(const SchedulerConfig& c) {
   return betas_for_alpha_bar(c.num_train_timesteps, cosine_alpha_bar);
@@ -55,9 +58,12 @@ Tensor cosine_betas(const SchedulerConfig& c) {
 Tensor laplace_betas(const SchedulerConfig& c) {
   return betas_for_alpha_bar(c.num_train_timesteps, laplace_alpha_bar);
 }
-Tensor exp_betas(const SchedulerConfig& c) { return betas_for_alpha_bar(c.num_train_timesteps, exp_alpha_bar); }
+Tensor exp_betas(const SchedulerConfig& c) {
+  return betas_for_alpha_bar(c.num_train_timesteps, exp_alpha_bar);
+}
 Tensor sigmoid_betas(const SchedulerConfig& c) {
-  return at::linspace(-6, 6, c.num_train_timesteps, at::kFloat).sigmoid() * (c.beta_end - c.beta_start) +
+  return at::linspace(-6, 6, c.num_train_timesteps, at::kFloat).sigmoid() *
+             (c.beta_end - c.beta_start) +
          c.beta_start;
 }
 
@@ -67,9 +73,12 @@ struct BetaSchedule {
   bool every_class;
 };
 constexpr BetaSchedule kBetaSchedules[] = {
-    {"linear", linear_betas, true},         {"scaled_linear", scaled_linear_betas, true},
-    {"squaredcos_cap_v2", cosine_betas, true}, {"sigmoid", sigmoid_betas, false},
-    {"laplace", laplace_betas, false},      {"exp", exp_betas, false},
+    {"linear", linear_betas, true},
+    {"scaled_linear", scaled_linear_betas, true},
+    {"squaredcos_cap_v2", cosine_betas, true},
+    {"sigmoid", sigmoid_betas, false},
+    {"laplace", laplace_betas, false},
+    {"exp", exp_betas, false},
 };
 
 Tensor trained_betas(const SchedulerConfig& config) {
@@ -81,8 +90,8 @@ Tensor trained_betas(const SchedulerConfig& config) {
                                 source_of(config), betas.size(), wanted));
   for (size_t i = 0; i < betas.size(); ++i)
     if (!(betas[i] > 0 && betas[i] < 1))
-      throw FileError(fmt::format("{}: 'trained_betas' must be in (0, 1), value {} is {}", source_of(config), i,
-                                  betas[i]));
+      throw FileError(fmt::format("{}: 'trained_betas' must be in (0, 1), value {} is {}",
+                                  source_of(config), i, betas[i]));
   return float_tensor(betas);
 }
 
@@ -95,7 +104,8 @@ bool class_has_schedule(const SchedulerConfig& config, const BetaSchedule& sched
 }  // namespace
 
 Tensor make_betas(const SchedulerConfig& config) {
-  if (config.raw.is_object() && config.raw.contains("trained_betas") && !config.raw.at("trained_betas").is_null())
+  if (config.raw.is_object() && config.raw.contains("trained_betas") &&
+      !config.raw.at("trained_betas").is_null())
     return trained_betas(config);
   std::string supported;
   for (const BetaSchedule& schedule : kBetaSchedules) {
@@ -103,8 +113,8 @@ Tensor make_betas(const SchedulerConfig& config) {
     if (schedule.name == config.beta_schedule) return schedule.make(config);
     supported += fmt::format("{}{}", supported.empty() ? "" : ", ", schedule.name);
   }
-  throw FileError(fmt::format("{}: 'beta_schedule' is \"{}\"; {} has {}", source_of(config), config.beta_schedule,
-                              config.class_name, supported));
+  throw FileError(fmt::format("{}: 'beta_schedule' is \"{}\"; {} has {}", source_of(config),
+                              config.beta_schedule, config.class_name, supported));
 }
 
 Tensor rescale_zero_terminal_snr(const Tensor& betas) {
@@ -130,7 +140,8 @@ Tensor sigmas_from_alphas_cumprod(const Tensor& alphas_cumprod) {
   return ((1.0 - alphas_cumprod) / alphas_cumprod).sqrt();
 }
 
-Tensor add_noise(const Tensor& alphas_cumprod, const Tensor& x_0, const Tensor& noise, int64_t timestep) {
+Tensor add_noise(const Tensor& alphas_cumprod, const Tensor& x_0, const Tensor& noise,
+                 int64_t timestep) {
   const Tensor alpha = alphas_cumprod[timestep];
   return alpha.sqrt() * x_0 + (1.0 - alpha).sqrt() * noise;
 }

@@ -23,7 +23,8 @@ bool OwnFields::flag(const std::string& key, bool fallback) const {
   return view_.get_or<bool>(key, fallback);
 }
 
-int64_t OwnFields::whole(const std::string& key, int64_t fallback, int64_t least, int64_t most) const {
+int64_t OwnFields::whole(const std::string& key, int64_t fallback, int64_t least,
+                         int64_t most) const {
   const auto value = view_.get_or<int64_t>(key, fallback);
   if (value < least || value > most)
     refuse(key, fmt::format("must be in [{}, {}], is {}", least, most, value));
@@ -46,7 +47,8 @@ std::optional<double> OwnFields::optional_positive(const std::string& key) const
 double OwnFields::number_or_infinity(const std::string& key, double fallback) const {
   if (view_.has(key) && fields_.at(key).is_string()) {
     const auto text = fields_.at(key).get<std::string>();
-    if (text != "-Infinity") refuse(key, fmt::format("must be a number or -Infinity, is \"{}\"", text));
+    if (text != "-Infinity")
+      refuse(key, fmt::format("must be a number or -Infinity, is \"{}\"", text));
     return -std::numeric_limits<double>::infinity();
   }
   return view_.get_or<double>(key, fallback);

@@ -8,8 +8,8 @@
 
 namespace molar {
 
-/// Keeps its own view of `config`, which must outlive it. Every method throws FileError that names the
-/// file, the field, what was wanted and what was found.
+/// Keeps its own view of `config`, which must outlive it. Every method throws FileError that names
+/// the file, the field, what was wanted and what was found.
 class OwnFields {
  public:
   explicit OwnFields(const SchedulerConfig& config);

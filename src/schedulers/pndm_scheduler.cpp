@@ -1,6 +1,6 @@
 /// Liu et al. 2022, arXiv:2202.09778, eq. 9, 12, 13. Reference: diffusers scheduling_pndm.py.
-/// skip_prk_steps (all Stable Diffusion models): linear multistep from the start, whose second evaluation
-/// repeats a timestep. Otherwise twelve Runge-Kutta evaluations come first.
+/// skip_prk_steps (all Stable Diffusion models): linear multistep from the start, whose second
+/// evaluation repeats a timestep. Otherwise twelve Runge-Kutta evaluations come first.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -15,7 +15,7 @@
 namespace molar {
 namespace {
 
-constexpr size_t kRungeKuttaSteps = 3;        // of four evaluations each
+constexpr size_t kRungeKuttaSteps = 3;  // of four evaluations each
 constexpr size_t kRungeKuttaEvaluations = 12;
 
 std::vector<double> multistep_timesteps(const std::vector<double>& spaced) {
@@ -27,7 +27,8 @@ std::vector<double> multistep_timesteps(const std::vector<double>& spaced) {
 /// Per step: its start, twice the middle, its end; then one evaluation per remaining step.
 std::vector<double> runge_kutta_timesteps(const std::vector<double>& spaced, int64_t stride) {
   if (spaced.size() <= kRungeKuttaSteps)
-    throw ConfigError(fmt::format("pndm with skip_prk_steps false needs at least 4 steps, {} asked for", spaced.size()));
+    throw ConfigError(fmt::format(
+        "pndm with skip_prk_steps false needs at least 4 steps, {} asked for", spaced.size()));
   const auto half = static_cast<double>(stride / 2);
   std::vector<double> timesteps;
   for (size_t s = 0; s < kRungeKuttaSteps; ++s) {
@@ -38,14 +39,15 @@ std::vector<double> runge_kutta_timesteps(const std::vector<double>& spaced, int
   return timesteps;
 }
 
-std::vector<double> pndm_timesteps(const SchedulerConfig& config, int64_t num_steps, bool skip_prk) {
+std::vector<double> pndm_timesteps(const SchedulerConfig& config, int64_t num_steps,
+                                   bool skip_prk) {
   const std::vector<double> spaced = spaced_timesteps(config, num_steps, TimestepRounding::kWhole);
   return skip_prk ? multistep_timesteps(spaced)
                   : runge_kutta_timesteps(spaced, config.num_train_timesteps / num_steps);
 }
 
-/// history: the last four model outputs, oldest first; inside a Runge-Kutta step one more at the end, the
-/// weighted sum so far. held_sample: the sample that the running step began with.
+/// history: the last four model outputs, oldest first; inside a Runge-Kutta step one more at the
+/// end, the weighted sum so far. held_sample: the sample that the running step began with.
 class PNDMScheduler final : public AlphaScheduler {
  public:
   PNDMScheduler(const SchedulerConfig& config, const SchedulerOptions& options, bool skip_prk)
@@ -55,11 +57,12 @@ class PNDMScheduler final : public AlphaScheduler {
     set_final_alpha(OwnFields(config).flag("set_alpha_to_one", false));
   }
 
-  /// Which formula an evaluation takes follows its count since the state was empty, not i: img2img, which
-  /// starts in the middle, warms up there.
+  /// Which formula an evaluation takes follows its count since the state was empty, not i: img2img,
+  /// which starts in the middle, warms up there.
   StepResult step(size_t i, const Tensor& model_output, const Tensor& x, StepState state,
                   const NoiseDraw&) const final {
-    const bool runge_kutta = !skip_prk_ && state.num_evaluations < static_cast<int64_t>(kRungeKuttaEvaluations);
+    const bool runge_kutta =
+        !skip_prk_ && state.num_evaluations < static_cast<int64_t>(kRungeKuttaEvaluations);
     StepResult result = runge_kutta ? runge_kutta_step(i, model_output, x, std::move(state))
                                     : multistep_step(i, model_output, x, std::move(state));
     ++result.state.num_evaluations;
@@ -67,7 +70,8 @@ class PNDMScheduler final : public AlphaScheduler {
   }
 
  private:
-  StepResult runge_kutta_step(size_t i, const Tensor& model_output, const Tensor& x, StepState state) const {
+  StepResult runge_kutta_step(size_t i, const Tensor& model_output, const Tensor& x,
+                              StepState state) const {
     const auto count = static_cast<size_t>(state.num_evaluations);
     const size_t stage = count % 4;
     const int64_t prev = timestep(i) - (stage % 2 == 0 ? stride_ / 2 : 0);
@@ -88,7 +92,8 @@ class PNDMScheduler final : public AlphaScheduler {
     return {.sample = sample, .state = std::move(state)};
   }
 
-  StepResult multistep_step(size_t i, const Tensor& model_output, const Tensor& x, StepState state) const {
+  StepResult multistep_step(size_t i, const Tensor& model_output, const Tensor& x,
+                            StepState state) const {
     int64_t from = timestep(i), prev = from - stride_;
     std::vector<Tensor>& e = state.history;
     Tensor start = x, output;
@@ -110,10 +115,14 @@ class PNDMScheduler final : public AlphaScheduler {
   static Tensor adams_bashforth(const std::vector<Tensor>& e) {
     const size_t n = e.size();
     switch (n) {
-      case 1: return e[0];
-      case 2: return (3 * e[n - 1] - e[n - 2]) / 2;
-      case 3: return (23 * e[n - 1] - 16 * e[n - 2] + 5 * e[n - 3]) / 12;
-      default: return (1.0 / 24) * (55 * e[n - 1] - 59 * e[n - 2] + 37 * e[n - 3] - 9 * e[n - 4]);
+      case 1:
+        return e[0];
+      case 2:
+        return (3 * e[n - 1] - e[n - 2]) / 2;
+      case 3:
+        return (23 * e[n - 1] - 16 * e[n - 2] + 5 * e[n - 3]) / 12;
+      default:
+        return (1.0 / 24) * (55 * e[n - 1] - 59 * e[n - 2] + 37 * e[n - 3] - 9 * e[n - 4]);
     }
   }
 
@@ -134,7 +143,8 @@ class PNDMScheduler final : public AlphaScheduler {
 
 }  // namespace
 
-std::unique_ptr<const Scheduler> make_pndm(const SchedulerConfig& config, const SchedulerOptions& options) {
+std::unique_ptr<const Scheduler> make_pndm(const SchedulerConfig& config,
+                                           const SchedulerOptions& options) {
   const bool skip_prk = OwnFields(config).flag("skip_prk_steps", false);
   return std::make_unique<PNDMScheduler>(config, options, skip_prk);
 }

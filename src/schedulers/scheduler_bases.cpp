@@ -17,9 +17,9 @@ PredictionType prediction_type_of(const SchedulerConfig& config) {
   const SchedulerClass* const row = find_scheduler_class(config.class_name);
   const bool has_sample = row != nullptr && row->has_sample_prediction;
   if (config.prediction_type == "sample" && has_sample) return PredictionType::kSample;
-  throw FileError(fmt::format("{}: 'prediction_type' is \"{}\"; {} has epsilon, v_prediction{}; choose another --sampler",
-                              source_of(config), config.prediction_type, config.class_name,
-                              has_sample ? ", sample" : ""));
+  throw FileError(fmt::format(
+      "{}: 'prediction_type' is \"{}\"; {} has epsilon, v_prediction{}; choose another --sampler",
+      source_of(config), config.prediction_type, config.class_name, has_sample ? ", sample" : ""));
 }
 
 SampleLimits::SampleLimits(const SchedulerConfig& config, bool clip_sample_default) {
@@ -50,7 +50,9 @@ Tensor SampleLimits::threshold_only(const Tensor& x_0) const {
   return (at::clamp(rows, -bound, bound) / bound).reshape(x_0.sizes());
 }
 
-Tensor draw_noise(const NoiseDraw& noise, const Tensor& x) { return noise(x.sizes()).to(x.device(), x.scalar_type()); }
+Tensor draw_noise(const NoiseDraw& noise, const Tensor& x) {
+  return noise(x.sizes()).to(x.device(), x.scalar_type());
+}
 
 AlphaScheduler::AlphaScheduler(const SchedulerConfig& config, std::vector<double> timesteps)
     : config_(config),
@@ -60,13 +62,15 @@ AlphaScheduler::AlphaScheduler(const SchedulerConfig& config, std::vector<double
       final_alpha_(at::ones({}, at::kFloat)) {
   for (size_t i = 0; i < timesteps_.size(); ++i) {
     if (timesteps_[i] < 0 || timesteps_[i] >= static_cast<double>(config.num_train_timesteps))
-      throw ConfigError(fmt::format("{} evaluations do not fit: number {} would be at timestep {}, the model has [0, {}); "
-                                    "ask for fewer --steps",
-                                    timesteps_.size(), i, timesteps_[i], config.num_train_timesteps));
+      throw ConfigError(fmt::format(
+          "{} evaluations do not fit: number {} would be at timestep {}, the model has [0, {}); "
+          "ask for fewer --steps",
+          timesteps_.size(), i, timesteps_[i], config.num_train_timesteps));
     if (prediction_ == PredictionType::kEpsilon && alpha(timestep(i)).item<float>() == 0)
-      throw FileError(fmt::format("{}: 'rescale_betas_zero_snr' is true, and at timestep {} a model with prediction_type "
-                                  "epsilon says nothing about the picture; choose euler or another --sampler",
-                                  source_of(config), timesteps_[i]));
+      throw FileError(fmt::format(
+          "{}: 'rescale_betas_zero_snr' is true, and at timestep {} a model with prediction_type "
+          "epsilon says nothing about the picture; choose euler or another --sampler",
+          source_of(config), timesteps_[i]));
   }
 }
 
@@ -84,12 +88,16 @@ Tensor AlphaScheduler::add_noise(const Tensor& x_0, const Tensor& noise, size_t 
   return molar::add_noise(alphas_cumprod_, x_0, noise, timestep(i));
 }
 
-Tensor AlphaScheduler::predicted_x_0(const Tensor& model_output, const Tensor& x, const Tensor& alpha_t) const {
+Tensor AlphaScheduler::predicted_x_0(const Tensor& model_output, const Tensor& x,
+                                     const Tensor& alpha_t) const {
   const Tensor signal = alpha_t.sqrt(), spread = (1.0 - alpha_t).sqrt();
   switch (prediction_) {
-    case PredictionType::kEpsilon: return (x - spread * model_output) / signal;
-    case PredictionType::kVPrediction: return signal * x - spread * model_output;
-    case PredictionType::kSample: break;
+    case PredictionType::kEpsilon:
+      return (x - spread * model_output) / signal;
+    case PredictionType::kVPrediction:
+      return signal * x - spread * model_output;
+    case PredictionType::kSample:
+      break;
   }
   return model_output;
 }
@@ -109,14 +117,17 @@ Tensor SigmaScheduler::add_noise(const Tensor& x_0, const Tensor& noise, size_t 
   return x_0 + noise * sigma(i);
 }
 
-Tensor SigmaScheduler::predicted_x_0(const Tensor& model_output, const Tensor& x, const Tensor& sigma) const {
+Tensor SigmaScheduler::predicted_x_0(const Tensor& model_output, const Tensor& x,
+                                     const Tensor& sigma) const {
   switch (prediction_) {
-    case PredictionType::kEpsilon: return x - sigma * model_output;
+    case PredictionType::kEpsilon:
+      return x - sigma * model_output;
     case PredictionType::kVPrediction: {
       const Tensor variance = sigma.square() + 1;
       return model_output * (-sigma / variance.sqrt()) + x / variance;
     }
-    case PredictionType::kSample: break;
+    case PredictionType::kSample:
+      break;
   }
   return model_output;
 }
@@ -142,9 +153,12 @@ Tensor SolverScheduler::add_noise(const Tensor& x_0, const Tensor& noise, size_t
 Tensor SolverScheduler::x_0_from(const Tensor& model_output, const Tensor& x, size_t i) const {
   const Level at = level(i);
   switch (prediction_) {
-    case PredictionType::kEpsilon: return (x - at.sigma * model_output) / at.alpha;
-    case PredictionType::kVPrediction: return at.alpha * x - at.sigma * model_output;
-    case PredictionType::kSample: break;
+    case PredictionType::kEpsilon:
+      return (x - at.sigma * model_output) / at.alpha;
+    case PredictionType::kVPrediction:
+      return at.alpha * x - at.sigma * model_output;
+    case PredictionType::kSample:
+      break;
   }
   return model_output;
 }
@@ -152,9 +166,12 @@ Tensor SolverScheduler::x_0_from(const Tensor& model_output, const Tensor& x, si
 Tensor SolverScheduler::epsilon_from(const Tensor& model_output, const Tensor& x, size_t i) const {
   const Level at = level(i);
   switch (prediction_) {
-    case PredictionType::kSample: return (x - at.alpha * model_output) / at.sigma;
-    case PredictionType::kVPrediction: return at.alpha * model_output + at.sigma * x;
-    case PredictionType::kEpsilon: break;
+    case PredictionType::kSample:
+      return (x - at.alpha * model_output) / at.sigma;
+    case PredictionType::kVPrediction:
+      return at.alpha * model_output + at.sigma * x;
+    case PredictionType::kEpsilon:
+      break;
   }
   return model_output;
 }
@@ -163,9 +180,10 @@ void check_levels_differ(const SchedulerConfig& config, const SigmaPlan& plan) {
   for (size_t i = 1; i < plan.timesteps.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
     if (plan.sigmas[at].item<float>() < plan.sigmas[at - 1].item<float>()) continue;
-    throw ConfigError(fmt::format("{} steps do not fit {}: steps {} and {} would stand at the same noise level; ask for "
-                                  "fewer --steps",
-                                  plan.timesteps.size(), config.class_name, i, i + 1));
+    throw ConfigError(fmt::format(
+        "{} steps do not fit {}: steps {} and {} would stand at the same noise level; ask for "
+        "fewer --steps",
+        plan.timesteps.size(), config.class_name, i, i + 1));
   }
 }
 

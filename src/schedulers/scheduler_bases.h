@@ -17,7 +17,8 @@ enum class PredictionType { kEpsilon, kVPrediction, kSample };
 /// Throws FileError where the config's class cannot have it.
 PredictionType prediction_type_of(const SchedulerConfig& config);
 
-/// clip_sample and thresholding (Saharia et al. 2022, arXiv:2205.11487, section 2.3) of a predicted x_0.
+/// clip_sample and thresholding (Saharia et al. 2022, arXiv:2205.11487, section 2.3) of a predicted
+/// x_0.
 class SampleLimits {
  public:
   /// clip_sample_default: the constructor's. Throws FileError.
@@ -45,7 +46,8 @@ class AlphaScheduler : public Scheduler {
   int64_t order() const final { return 1; }
 
  protected:
-  /// Throws ConfigError where a timestep leaves [0, T), FileError where a step would divide by zero.
+  /// Throws ConfigError where a timestep leaves [0, T), FileError where a step would divide by
+  /// zero.
   AlphaScheduler(const SchedulerConfig& config, std::vector<double> timesteps);
   int64_t timestep(size_t i) const;
   /// alphas_cumprod at t; t < 0: the clean sample.
@@ -113,8 +115,8 @@ class SolverScheduler : public Scheduler {
   SigmaPlan plan_;
 };
 
-/// Throws ConfigError where two evaluations would stand at one noise level (a multistep method divides
-/// by their distance). The level after the last evaluation may equal the one before it.
+/// Throws ConfigError where two evaluations would stand at one noise level (a multistep method
+/// divides by their distance). The level after the last evaluation may equal the one before it.
 void check_levels_differ(const SchedulerConfig& config, const SigmaPlan& plan);
 
 /// The alphas of the classes that keep the last level finite: with zero-SNR rescale it is 2^-24.

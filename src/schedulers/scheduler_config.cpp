@@ -20,16 +20,54 @@ constexpr int64_t kMostTrainTimesteps = 1'000'000;
 /// In a config in memory, diffusers' word for "fields that the file did not have".
 constexpr const char* kDefaulted = "_use_default_values";
 
-/// Every field that a scheduler class of diffusers 0.42 can write; another one is a slip of the pen.
-constexpr std::string_view kKnownFields[] = {
-    "algorithm_type", "beta_end", "beta_schedule", "beta_start", "clip_sample", "clip_sample_range",
-    "disable_corrector", "dynamic_thresholding_ratio", "euler_at_final", "final_sigmas_type", "flow_shift",
-    "interpolation_type", "lambda_min_clipped", "lower_order_final", "noise_sampler_seed", "num_train_timesteps",
-    "original_inference_steps", "predict_x0", "prediction_type", "rescale_betas_zero_snr", "rho", "sample_max_value",
-    "set_alpha_to_one", "shift_terminal", "sigma_data", "sigma_max", "sigma_min", "sigma_schedule", "skip_prk_steps",
-    "solver_order", "solver_p", "solver_type", "steps_offset", "thresholding", "time_shift_type", "timestep_scaling",
-    "timestep_spacing", "timestep_type", "trained_betas", "use_beta_sigmas", "use_dynamic_shifting",
-    "use_exponential_sigmas", "use_flow_sigmas", "use_karras_sigmas", "use_lu_lambdas", "variance_type"};
+/// Every field that a scheduler class of diffusers 0.42 can write; another one is a slip of the
+/// pen.
+constexpr std::string_view kKnownFields[] = {"algorithm_type",
+                                             "beta_end",
+                                             "beta_schedule",
+                                             "beta_start",
+                                             "clip_sample",
+                                             "clip_sample_range",
+                                             "disable_corrector",
+                                             "dynamic_thresholding_ratio",
+                                             "euler_at_final",
+                                             "final_sigmas_type",
+                                             "flow_shift",
+                                             "interpolation_type",
+                                             "lambda_min_clipped",
+                                             "lower_order_final",
+                                             "noise_sampler_seed",
+                                             "num_train_timesteps",
+                                             "original_inference_steps",
+                                             "predict_x0",
+                                             "prediction_type",
+                                             "rescale_betas_zero_snr",
+                                             "rho",
+                                             "sample_max_value",
+                                             "set_alpha_to_one",
+                                             "shift_terminal",
+                                             "sigma_data",
+                                             "sigma_max",
+                                             "sigma_min",
+                                             "sigma_schedule",
+                                             "skip_prk_steps",
+                                             "solver_order",
+                                             "solver_p",
+                                             "solver_type",
+                                             "steps_offset",
+                                             "thresholding",
+                                             "time_shift_type",
+                                             "timestep_scaling",
+                                             "timestep_spacing",
+                                             "timestep_type",
+                                             "trained_betas",
+                                             "use_beta_sigmas",
+                                             "use_dynamic_shifting",
+                                             "use_exponential_sigmas",
+                                             "use_flow_sigmas",
+                                             "use_karras_sigmas",
+                                             "use_lu_lambdas",
+                                             "variance_type"};
 
 struct FixedField {
   const char* key;
@@ -42,9 +80,9 @@ struct Sampler {
   std::vector<FixedField> fixed;
 };
 
-/// dpmpp_sde is the singlestep solver with noise from the picture's own generator. diffusers also has
-/// DPMSolverSDEScheduler, whose Brownian tree (torchsde) draws from a generator of its own: a picture would
-/// not follow from its seed alone.
+/// dpmpp_sde is the singlestep solver with noise from the picture's own generator. diffusers also
+/// has DPMSolverSDEScheduler, whose Brownian tree (torchsde) draws from a generator of its own: a
+/// picture would not follow from its seed alone.
 const std::vector<Sampler>& samplers() {
   static const std::vector<Sampler> kSamplers = {
       {"ddim", "DDIMScheduler", {}},
@@ -54,7 +92,9 @@ const std::vector<Sampler>& samplers() {
       {"euler", "EulerDiscreteScheduler", {}},
       {"euler_a", "EulerAncestralDiscreteScheduler", {}},
       {"heun", "HeunDiscreteScheduler", {}},
-      {"dpmpp_2m", "DPMSolverMultistepScheduler", {{"algorithm_type", "dpmsolver++"}, {"solver_order", 2}}},
+      {"dpmpp_2m",
+       "DPMSolverMultistepScheduler",
+       {{"algorithm_type", "dpmsolver++"}, {"solver_order", 2}}},
       {"dpmpp_2m_karras",
        "DPMSolverMultistepScheduler",
        {{"algorithm_type", "dpmsolver++"},
@@ -90,9 +130,12 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::string normalised(std::string_view name) {
   std::string text;
   for (const char c : name) {
-    if (c == '+') text += 'p';
-    else if (c == ' ' || c == '-') text += '_';
-    else text += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    if (c == '+')
+      text += 'p';
+    else if (c == ' ' || c == '-')
+      text += '_';
+    else
+      text += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   }
   return text;
 }
@@ -107,8 +150,8 @@ const Sampler& find_sampler(std::string_view name) {
     nearest = &sampler;
     least = distance;
   }
-  throw ConfigError(fmt::format("there is no sampler '{}'; did you mean '{}'? There are {}", name, nearest->name,
-                                fmt::join(sampler_names(), ", ")));
+  throw ConfigError(fmt::format("there is no sampler '{}'; did you mean '{}'? There are {}", name,
+                                nearest->name, fmt::join(sampler_names(), ", ")));
 }
 
 void check_beta(const OwnFields& fields, const char* key, double value) {
@@ -117,8 +160,8 @@ void check_beta(const OwnFields& fields, const char* key, double value) {
 
 void warn_of_unknown_fields(const Json& json, const std::string& source) {
   for (const auto& [key, value] : json.items()) {
-    if (key.starts_with('_') || std::find(std::begin(kKnownFields), std::end(kKnownFields), key) !=
-                                    std::end(kKnownFields))
+    if (key.starts_with('_') ||
+        std::find(std::begin(kKnownFields), std::end(kKnownFields), key) != std::end(kKnownFields))
       continue;
     spdlog::warn("{}: '{}' is no field of a scheduler; ignored, as diffusers does", source, key);
   }
@@ -153,8 +196,10 @@ SchedulerConfig parse(const Json& json, const std::string& source) {
   if (config.prediction_type == "original_sample") config.prediction_type = "sample";
   config.timestep_spacing =
       fields.word("timestep_spacing", config.timestep_spacing, {"leading", "trailing", "linspace"});
-  config.steps_offset = fields.whole("steps_offset", config.steps_offset, 0, config.num_train_timesteps - 1);
-  config.rescale_betas_zero_snr = fields.flag("rescale_betas_zero_snr", config.rescale_betas_zero_snr);
+  config.steps_offset =
+      fields.whole("steps_offset", config.steps_offset, 0, config.num_train_timesteps - 1);
+  config.rescale_betas_zero_snr =
+      fields.flag("rescale_betas_zero_snr", config.rescale_betas_zero_snr);
   return config;
 }
 
@@ -204,9 +249,11 @@ SchedulerConfig apply_pipeline_fixes(SchedulerConfig config, PipelineKind kind) 
   // The singlestep solver has neither field; the others below have what diffusers' signatures list.
   const std::string& name = config.class_name;
   const auto has = [&](const char* key, std::initializer_list<const char*> classes) {
-    return config.raw.contains(key) || std::find(classes.begin(), classes.end(), name) != classes.end();
+    return config.raw.contains(key) ||
+           std::find(classes.begin(), classes.end(), name) != classes.end();
   };
-  const bool has_offset = config.raw.contains("steps_offset") || name != "DPMSolverSinglestepScheduler";
+  const bool has_offset =
+      config.raw.contains("steps_offset") || name != "DPMSolverSinglestepScheduler";
   if (has_offset && config.steps_offset != 1) {
     mend(config, "steps_offset", 1);
     config.steps_offset = 1;
@@ -243,13 +290,17 @@ SchedulerConfig config_for_sampler(std::string_view sampler, const SchedulerConf
 std::string sampler_name(const SchedulerConfig& config) {
   std::string found = config.class_name;
   size_t most = 0;
-  for (const Sampler& sampler : samplers()) {  // dpmpp_2m_karras over dpmpp_2m: the one that says more
+  for (const Sampler& sampler :
+       samplers()) {  // dpmpp_2m_karras over dpmpp_2m: the one that says more
     if (sampler.class_name != config.class_name) continue;
-    const bool same = std::all_of(sampler.fixed.begin(), sampler.fixed.end(), [&](const FixedField& fixed) {
-      if (config.raw.is_object() && config.raw.contains(fixed.key) && !config.raw.at(fixed.key).is_null())
-        return config.raw.at(fixed.key) == fixed.value;
-      return fixed.value == false || fixed.value == "dpmsolver++" || fixed.value == 2;  // the class's defaults
-    });
+    const bool same =
+        std::all_of(sampler.fixed.begin(), sampler.fixed.end(), [&](const FixedField& fixed) {
+          if (config.raw.is_object() && config.raw.contains(fixed.key) &&
+              !config.raw.at(fixed.key).is_null())
+            return config.raw.at(fixed.key) == fixed.value;
+          return fixed.value == false || fixed.value == "dpmsolver++" ||
+                 fixed.value == 2;  // the class's defaults
+        });
     if (!same || sampler.fixed.size() < most) continue;
     most = sampler.fixed.size();
     found = sampler.name;

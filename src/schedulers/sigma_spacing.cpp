@@ -34,14 +34,30 @@ double beta_fraction(double x, double a, double b) {
   return h;
 }
 
-/// I_x(a, b) for x below (a + 1) / (a + b + 2), where the fraction converges fast.
+/// Below this x the fraction converges fast; above it I_x(a, b) = 1 - I_{1-x}(b, a) is taken.
+double fraction_limit(double a, double b) { return (a + 1) / (a + b + 2); }
+
+/// I_x(a, b) for x up to fraction_limit(a, b).
 double regularized_beta(double x, double a, double b) {
-  const double log_front = std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x);
+  const double log_front =
+      std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b) + a * std::log(x) + b * std::log1p(-x);
   return std::exp(log_front) * beta_fraction(x, a, b) / a;
 }
 
+/// The quantile where it is at most fraction_limit(a, b).
+double lower_beta_quantile(double probability, double a, double b) {
+  double low = 0, high = fraction_limit(a, b);
+  while (true) {  // bisection to the last bit: the density may have a pole at 0, where Newton
+                  // overshoots
+    const double middle = low + (high - low) / 2;
+    if (middle <= low || middle >= high) return middle;
+    (regularized_beta(middle, a, b) < probability ? low : high) = middle;
+  }
+}
+
 std::vector<double> karras_sigmas(SigmaRange range, int64_t num_steps) {
-  const double low = std::pow(range.to, 1 / kKarrasRho), high = std::pow(range.from, 1 / kKarrasRho);
+  const double low = std::pow(range.to, 1 / kKarrasRho),
+               high = std::pow(range.from, 1 / kKarrasRho);
   std::vector<double> sigmas = even_range(0, 1, num_steps);
   for (double& value : sigmas) value = std::pow(high + value * (low - high), kKarrasRho);
   return sigmas;
@@ -74,7 +90,8 @@ double TrainingSigmas::at(double timestep) const {
   const auto last = static_cast<double>(sigmas_.size() - 1);
   if (timestep >= last) return most();
   const auto below = static_cast<size_t>(timestep);
-  const auto low = static_cast<double>(sigmas_[below]), high = static_cast<double>(sigmas_[below + 1]);
+  const auto low = static_cast<double>(sigmas_[below]),
+             high = static_cast<double>(sigmas_[below + 1]);
   return (high - low) * (timestep - static_cast<double>(below)) + low;
 }
 
@@ -86,12 +103,15 @@ std::vector<double> TrainingSigmas::at(const std::vector<double>& timesteps) con
 
 double TrainingSigmas::timestep_of(double sigma) const {
   const double log_sigma = std::log(std::max(sigma, 1e-10));
-  const auto above = std::upper_bound(log_sigmas_.begin(), log_sigmas_.end(), log_sigma,
-                                      [](double value, float known) { return value < static_cast<double>(known); });
+  const auto above = std::upper_bound(
+      log_sigmas_.begin(), log_sigmas_.end(), log_sigma,
+      [](double value, float known) { return value < static_cast<double>(known); });
   const auto found = static_cast<int64_t>(above - log_sigmas_.begin()) - 1;
-  const auto below = static_cast<size_t>(std::clamp<int64_t>(found, 0, static_cast<int64_t>(log_sigmas_.size()) - 2));
+  const auto below = static_cast<size_t>(
+      std::clamp<int64_t>(found, 0, static_cast<int64_t>(log_sigmas_.size()) - 2));
   const float low = log_sigmas_[below], high = log_sigmas_[below + 1];
-  const double weight = std::clamp((static_cast<double>(low) - log_sigma) / static_cast<double>(low - high), 0.0, 1.0);
+  const double weight = std::clamp(
+      (static_cast<double>(low) - log_sigma) / static_cast<double>(low - high), 0.0, 1.0);
   return (1 - weight) * static_cast<double>(below) + weight * static_cast<double>(below + 1);
 }
 
@@ -104,13 +124,16 @@ std::vector<double> TrainingSigmas::timesteps_of(const std::vector<double>& sigm
 SigmaSpacing sigma_spacing_of(const SchedulerConfig& config) {
   const OwnFields fields(config);
   SigmaSpacing found = SigmaSpacing::kTimesteps;
-  for (const auto& [key, spacing] : {std::pair{"use_karras_sigmas", SigmaSpacing::kKarras},
-                                     std::pair{"use_exponential_sigmas", SigmaSpacing::kExponential},
-                                     std::pair{"use_beta_sigmas", SigmaSpacing::kBeta}}) {
+  for (const auto& [key, spacing] :
+       {std::pair{"use_karras_sigmas", SigmaSpacing::kKarras},
+        std::pair{"use_exponential_sigmas", SigmaSpacing::kExponential},
+        std::pair{"use_beta_sigmas", SigmaSpacing::kBeta}}) {
     if (!fields.flag(key, false)) continue;
     if (found != SigmaSpacing::kTimesteps)
-      fields.refuse(key, "is true beside another of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas; "
-                         "only one can be");
+      fields.refuse(
+          key,
+          "is true beside another of use_karras_sigmas, use_exponential_sigmas, use_beta_sigmas; "
+          "only one can be");
     found = spacing;
   }
   return found;
@@ -126,10 +149,14 @@ SigmaRange sigma_range_of(const SchedulerConfig& config, SigmaRange fallback) {
 
 std::vector<double> respaced_sigmas(SigmaSpacing spacing, SigmaRange range, int64_t num_steps) {
   switch (spacing) {
-    case SigmaSpacing::kKarras: return karras_sigmas(range, num_steps);
-    case SigmaSpacing::kExponential: return exponential_sigmas(range, num_steps);
-    case SigmaSpacing::kBeta: return beta_sigmas(range, num_steps);
-    case SigmaSpacing::kTimesteps: break;
+    case SigmaSpacing::kKarras:
+      return karras_sigmas(range, num_steps);
+    case SigmaSpacing::kExponential:
+      return exponential_sigmas(range, num_steps);
+    case SigmaSpacing::kBeta:
+      return beta_sigmas(range, num_steps);
+    case SigmaSpacing::kTimesteps:
+      break;
   }
   TORCH_CHECK(false, "internal: timestep spacing has no sigmas of its own");
 }
@@ -137,14 +164,9 @@ std::vector<double> respaced_sigmas(SigmaSpacing spacing, SigmaRange range, int6
 double beta_quantile(double probability, double a, double b) {
   if (probability <= 0) return 0;
   if (probability >= 1) return 1;
-  const double split = (a + 1) / (a + b + 2);
-  if (probability > regularized_beta(split, a, b)) return 1 - beta_quantile(1 - probability, b, a);
-  double low = 0, high = split;
-  while (true) {  // bisection to the last bit: the density has a pole at 0, where Newton overshoots
-    const double middle = low + (high - low) / 2;
-    if (middle <= low || middle >= high) return middle;
-    (regularized_beta(middle, a, b) < probability ? low : high) = middle;
-  }
+  return probability <= regularized_beta(fraction_limit(a, b), a, b)
+             ? lower_beta_quantile(probability, a, b)
+             : 1 - lower_beta_quantile(1 - probability, b, a);
 }
 
 Tensor sigma_tensor(const std::vector<double>& sigmas, double final_sigma) {

@@ -9,7 +9,8 @@
 
 namespace molar {
 
-/// sigma as a function of the timestep, read both ways. Arithmetic is double on float32 values, as numpy's.
+/// sigma as a function of the timestep, read both ways. Arithmetic is double on float32 values, as
+/// numpy's.
 class TrainingSigmas {
  public:
   explicit TrainingSigmas(const Tensor& alphas_cumprod);
@@ -48,7 +49,8 @@ SigmaRange sigma_range_of(const SchedulerConfig& config, SigmaRange fallback);
 /// num_steps sigmas from range.from down to range.to. spacing: not kTimesteps.
 std::vector<double> respaced_sigmas(SigmaSpacing spacing, SigmaRange range, int64_t num_steps);
 
-/// x with I_x(a, b) = probability: the quantile of the Beta distribution. probability: [0, 1]; a, b: above 0.
+/// x with I_x(a, b) = probability: the quantile of the Beta distribution. probability: [0, 1]; a,
+/// b: above 0.
 double beta_quantile(double probability, double a, double b);
 
 /// float32 [N + 1]: `sigmas` and the level after the last step.

@@ -24,14 +24,16 @@ std::vector<double> reversed(std::vector<double> values) {
 /// 0, stride, 2 stride, ... shifted by the offset, noisiest first.
 std::vector<double> leading(int64_t count, int64_t stride, int64_t offset) {
   std::vector<double> values;
-  for (int64_t i = count - 1; i >= 0; --i) values.push_back(static_cast<double>(i * stride + offset));
+  for (int64_t i = count - 1; i >= 0; --i)
+    values.push_back(static_cast<double>(i * stride + offset));
   return values;
 }
 
 /// num_timesteps - 1 and down from there by T / num_steps.
-/// Differs from reference: where T / num_steps rounds down (61 or 103 steps of 1000, 62 such counts in
-/// all) numpy's range has one value too many and diffusers evaluates the model at timestep -1.
-std::vector<double> trailing(int64_t num_train_timesteps, int64_t num_steps, int64_t num_timesteps) {
+/// Differs from reference: where T / num_steps rounds down (61 or 103 steps of 1000, 62 such counts
+/// in all) numpy's range has one value too many and diffusers evaluates the model at timestep -1.
+std::vector<double> trailing(int64_t num_train_timesteps, int64_t num_steps,
+                             int64_t num_timesteps) {
   const double stride = static_cast<double>(num_train_timesteps) / static_cast<double>(num_steps);
   const auto start = static_cast<double>(num_timesteps);
   const double step = (start - stride) - start;  // the difference numpy's range goes on with
@@ -54,9 +56,11 @@ std::vector<double> even_range(double start, double stop, int64_t count) {
   return values;
 }
 
-std::vector<double> spaced_timesteps(const SchedulerConfig& config, int64_t num_steps, TimestepRounding rounding) {
+std::vector<double> spaced_timesteps(const SchedulerConfig& config, int64_t num_steps,
+                                     TimestepRounding rounding) {
   const int64_t T = config.num_train_timesteps;
-  if (config.timestep_spacing == "leading") return leading(num_steps, T / num_steps, config.steps_offset);
+  if (config.timestep_spacing == "leading")
+    return leading(num_steps, T / num_steps, config.steps_offset);
   if (config.timestep_spacing == "trailing") return trailing(T, num_steps, T);
   std::vector<double> values = reversed(even_range(0, static_cast<double>(T - 1), num_steps));
   if (rounding == TimestepRounding::kWhole) return rounded(std::move(values));
@@ -64,17 +68,20 @@ std::vector<double> spaced_timesteps(const SchedulerConfig& config, int64_t num_
   return values;
 }
 
-std::vector<double> solver_timesteps(const SchedulerConfig& config, int64_t num_steps, int64_t num_timesteps) {
-  if (config.timestep_spacing == "trailing") return trailing(config.num_train_timesteps, num_steps, num_timesteps);
+std::vector<double> solver_timesteps(const SchedulerConfig& config, int64_t num_steps,
+                                     int64_t num_timesteps) {
+  if (config.timestep_spacing == "trailing")
+    return trailing(config.num_train_timesteps, num_steps, num_timesteps);
   std::vector<double> values;
   if (config.timestep_spacing == "leading") {
     const int64_t stride = num_timesteps / (num_steps + 1);
     if (stride == 0)
-      throw ConfigError(fmt::format("{} steps do not fit: {} with leading spacing has at most {}", num_steps,
-                                    config.class_name, num_timesteps - 1));
+      throw ConfigError(fmt::format("{} steps do not fit: {} with leading spacing has at most {}",
+                                    num_steps, config.class_name, num_timesteps - 1));
     values = leading(num_steps + 1, stride, config.steps_offset);
   } else {
-    values = reversed(rounded(even_range(0, static_cast<double>(num_timesteps - 1), num_steps + 1)));
+    values =
+        reversed(rounded(even_range(0, static_cast<double>(num_timesteps - 1), num_steps + 1)));
   }
   values.pop_back();
   return values;

@@ -1,8 +1,9 @@
 /// UniPC: a predictor of order p whose result the next evaluation corrects to order p + 1.
-/// Zhao et al. 2023, arXiv:2302.04867, algorithms 5 to 8. Reference: diffusers scheduling_unipc_multistep.py.
+/// Zhao et al. 2023, arXiv:2302.04867, algorithms 5 to 8. Reference: diffusers
+/// scheduling_unipc_multistep.py.
 ///
-/// code name -> symbol: h -> h_i (negated where x_0 is predicted), phi -> h phi_1(h) = e^h - 1, b_h -> B(h),
-/// ratios -> r_m, weights -> a_m (predictor) or c_m (corrector), differences -> D_m / r_m.
+/// code name -> symbol: h -> h_i (negated where x_0 is predicted), phi -> h phi_1(h) = e^h - 1, b_h
+/// -> B(h), ratios -> r_m, weights -> a_m (predictor) or c_m (corrector), differences -> D_m / r_m.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -17,12 +18,14 @@
 namespace molar {
 namespace {
 
-constexpr int64_t kMostOrder = 10;  // diffusers has no limit; above 3 or 4 float32 has no digits left
+constexpr int64_t kMostOrder =
+    10;  // diffusers has no limit; above 3 or 4 float32 has no digits left
 
 SigmaPlan unipc_plan(const SchedulerConfig& config, int64_t num_steps) {
   const TrainingSigmas training(nonzero_alphas_cumprod(config));
   const SigmaSpacing spacing = sigma_spacing_of(config);
-  SigmaPlan plan{.timesteps = solver_timesteps(config, num_steps, config.num_train_timesteps), .sigmas = {}};
+  SigmaPlan plan{.timesteps = solver_timesteps(config, num_steps, config.num_train_timesteps),
+                 .sigmas = {}};
   std::vector<double> sigmas;
   double least = training.least();
   if (spacing == SigmaSpacing::kTimesteps) {
@@ -38,8 +41,8 @@ SigmaPlan unipc_plan(const SchedulerConfig& config, int64_t num_steps) {
   return plan;
 }
 
-/// history: converted model outputs, oldest first, at most solver_order. held_sample: the corrected sample
-/// that the last predictor started from.
+/// history: converted model outputs, oldest first, at most solver_order. held_sample: the corrected
+/// sample that the last predictor started from.
 class UniPCMultistepScheduler final : public SolverScheduler {
  public:
   UniPCMultistepScheduler(const SchedulerConfig& config, const SchedulerOptions& options)
@@ -52,14 +55,19 @@ class UniPCMultistepScheduler final : public SolverScheduler {
     predict_x_0_ = fields.flag("predict_x0", true);
     lower_order_final_ = fields.flag("lower_order_final", true);
     disable_corrector_ = fields.whole_list("disable_corrector");
-    for (const char* const key : {"use_flow_sigmas", "use_dynamic_shifting"}) fields.refuse_unless(key, {false});
-    for (const char* const key : {"solver_p", "shift_terminal"}) fields.refuse_unless(key, {nullptr});
+    for (const char* const key : {"use_flow_sigmas", "use_dynamic_shifting"})
+      fields.refuse_unless(key, {false});
+    for (const char* const key : {"solver_p", "shift_terminal"})
+      fields.refuse_unless(key, {nullptr});
     if (!final_sigma_is_zero(config)) return;
     if (!predict_x_0_)
-      fields.refuse("predict_x0", "is false, which cannot reach final_sigmas_type \"zero\"; that must be \"sigma_min\"");
+      fields.refuse(
+          "predict_x0",
+          "is false, which cannot reach final_sigmas_type \"zero\"; that must be \"sigma_min\"");
     if (!lower_order_final_ && solver_order_ > 1)
-      fields.refuse("lower_order_final", "is false, which cannot reach final_sigmas_type \"zero\"; that must be "
-                                         "\"sigma_min\"");
+      fields.refuse("lower_order_final",
+                    "is false, which cannot reach final_sigmas_type \"zero\"; that must be "
+                    "\"sigma_min\"");
   }
 
   StepResult step(size_t i, const Tensor& model_output, const Tensor& x, StepState state,
@@ -70,11 +78,13 @@ class UniPCMultistepScheduler final : public SolverScheduler {
     Tensor corrected = x;
     if (state.held_sample.defined() && corrects(i - 1)) {
       const size_t order = order_at(i - 1, m.size());
-      corrected = transfer({.from = i - 1, .order = order, .next = converted}, state.held_sample, m);
+      corrected =
+          transfer({.from = i - 1, .order = order, .next = converted}, state.held_sample, m);
     }
     m.push_back(converted);
     if (m.size() > solver_order_) m.erase(m.begin());
-    const Tensor sample = transfer({.from = i, .order = order_at(i, m.size()), .next = {}}, corrected, m);
+    const Tensor sample =
+        transfer({.from = i, .order = order_at(i, m.size()), .next = {}}, corrected, m);
     state.held_sample = corrected;
     ++state.num_evaluations;
     return {.sample = sample, .state = std::move(state)};
@@ -89,12 +99,13 @@ class UniPCMultistepScheduler final : public SolverScheduler {
   };
 
   bool corrects(size_t i) const {
-    return std::find(disable_corrector_.begin(), disable_corrector_.end(), static_cast<int64_t>(i)) ==
-           disable_corrector_.end();
+    return std::find(disable_corrector_.begin(), disable_corrector_.end(),
+                     static_cast<int64_t>(i)) == disable_corrector_.end();
   }
 
   size_t order_at(size_t i, size_t known) const {
-    const size_t wanted = lower_order_final_ ? std::min(solver_order_, timesteps().size() - i) : solver_order_;
+    const size_t wanted =
+        lower_order_final_ ? std::min(solver_order_, timesteps().size() - i) : solver_order_;
     return std::min(wanted, known);
   }
 
@@ -128,9 +139,10 @@ class UniPCMultistepScheduler final : public SolverScheduler {
     return sample - scale * b_h * sum;
   }
 
-  /// The first `count` equations of R weights = b. count: ratios.size() for the corrector, one less for the
-  /// predictor. A single difference takes 1/2, as the paper proposes for order two.
-  static Tensor solved_weights(const Tensor& h, const Tensor& b_h, const std::vector<Tensor>& ratios, size_t count) {
+  /// The first `count` equations of R weights = b. count: ratios.size() for the corrector, one less
+  /// for the predictor. A single difference takes 1/2, as the paper proposes for order two.
+  static Tensor solved_weights(const Tensor& h, const Tensor& b_h,
+                               const std::vector<Tensor>& ratios, size_t count) {
     if (count == 1) return at::full({1}, 0.5, at::kFloat);
     const Tensor r = at::stack(ratios).slice(0, 0, static_cast<int64_t>(count));
     std::vector<Tensor> rows, b;
@@ -153,7 +165,8 @@ class UniPCMultistepScheduler final : public SolverScheduler {
 
 }  // namespace
 
-std::unique_ptr<const Scheduler> make_unipc_multistep(const SchedulerConfig& config, const SchedulerOptions& options) {
+std::unique_ptr<const Scheduler> make_unipc_multistep(const SchedulerConfig& config,
+                                                      const SchedulerOptions& options) {
   return std::make_unique<UniPCMultistepScheduler>(config, options);
 }
 

@@ -9,9 +9,9 @@
 namespace molar {
 
 /// Note [Scalar tensors]
-/// Schedules and the coefficients made from them are float32 CPU tensors of no dimension: torch's own
-/// float32 arithmetic gives each the bits that diffusers has, and such a scalar combines with a tensor
-/// on any device without a copy or a synchronisation.
+/// Schedules and the coefficients made from them are float32 CPU tensors of no dimension: torch's
+/// own float32 arithmetic gives each the bits that diffusers has, and such a scalar combines with a
+/// tensor on any device without a copy or a synchronisation.
 
 /// beta_t, float32 [T]. `config.raw.trained_betas` wins over the named schedule.
 /// Throws FileError for a schedule that the config's class does not have, or betas that do not fit.
@@ -21,7 +21,8 @@ Tensor make_betas(const SchedulerConfig& config);
 /// Source: arXiv:2305.08891, algorithm 1.
 Tensor rescale_zero_terminal_snr(const Tensor& betas);
 
-/// prod(1 - beta), float32 [T], with rescale_betas_zero_snr applied where the config's class has it.
+/// prod(1 - beta), float32 [T], with rescale_betas_zero_snr applied where the config's class has
+/// it.
 Tensor make_alphas_cumprod(const SchedulerConfig& config);
 
 /// sqrt((1 - alpha) / alpha) elementwise: the noise level of "x = x_0 + sigma * noise".
@@ -29,6 +30,7 @@ Tensor sigmas_from_alphas_cumprod(const Tensor& alphas_cumprod);
 
 /// sqrt(alpha) * x_0 + sqrt(1 - alpha) * noise, alpha = alphas_cumprod[timestep]. [B, C, H, W].
 /// timestep: in [0, T).
-Tensor add_noise(const Tensor& alphas_cumprod, const Tensor& x_0, const Tensor& noise, int64_t timestep);
+Tensor add_noise(const Tensor& alphas_cumprod, const Tensor& x_0, const Tensor& noise,
+                 int64_t timestep);
 
 }  // namespace molar

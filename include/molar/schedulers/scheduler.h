@@ -28,9 +28,9 @@ struct SchedulerConfig {
   Json raw;            ///< the whole file, for the classes' own fields
   std::string source;  ///< names the file in messages; empty: "scheduler_config.json"
 
-  /// Fields that the file lacks take the defaults of its class. A class that is not ours is accepted
-  /// here (`--sampler` may replace it) and refused by make_scheduler.
-  /// Throws FileError for a value that no class of ours has, naming `source` and the field.
+  /// Fields that the file lacks take the defaults of its class. A class that is not ours is
+  /// accepted here (`--sampler` may replace it) and refused by make_scheduler. Throws FileError for
+  /// a value that no class of ours has, naming `source` and the field.
   static SchedulerConfig from_json(const Json& json, const std::string& source);
 };
 
@@ -62,8 +62,8 @@ struct StepResult {
   StepState state;
 };
 
-/// Noise for stochastic steps: standard normal of the asked shape, float32 CPU, in diffusers' order.
-/// One source per picture; draws are stacked along the batch.
+/// Noise for stochastic steps: standard normal of the asked shape, float32 CPU, in diffusers'
+/// order. One source per picture; draws are stacked along the batch.
 using NoiseDraw = std::function<Tensor(at::IntArrayRef shape)>;
 
 /// A schedule for one number of steps. Immutable.
@@ -104,11 +104,11 @@ std::vector<std::string> sampler_names();
 /// (dpmpp_2m_karras: use_karras_sigmas), the rest kept. Throws ConfigError for an unknown name and
 /// suggests the nearest.
 SchedulerConfig config_for_sampler(std::string_view sampler, const SchedulerConfig& base);
-/// The `--sampler` name that gives a scheduler of this config's class and fixed fields, for records;
-/// the class name where no sampler does.
+/// The `--sampler` name that gives a scheduler of this config's class and fixed fields, for
+/// records; the class name where no sampler does.
 std::string sampler_name(const SchedulerConfig& config);
-/// Throws ConfigError where `num_steps` or `eta` does not fit, FileError where the class is not ours
-/// or cannot have one of the config's values.
+/// Throws ConfigError where `num_steps` or `eta` does not fit, FileError where the class is not
+/// ours or cannot have one of the config's values.
 std::unique_ptr<const Scheduler> make_scheduler(const SchedulerConfig& config,
                                                 const SchedulerOptions& options);
 
