@@ -84,10 +84,19 @@ Tensor resize_lanczos(const Tensor& pixels, int64_t height_px, int64_t width_px)
   if (height_px < 1 || width_px < 1)
     throw Error(fmt::format("resize_lanczos: cannot make {} x {} pixels", width_px, height_px));
   const int64_t channels = pixels.dim() == 3 ? pixels.size(2) : 1;
-  Tensor result = pixels.contiguous().reshape({pixels.size(0), pixels.size(1), channels});
-  if (width_px != result.size(1)) result = resize_middle_axis(result, width_px);
-  if (height_px != result.size(0))
-    result = resize_middle_axis(result.reshape({1, result.size(0), width_px * channels}), height_px);
+  const int64_t in_height = pixels.size(0), in_width = pixels.size(1);
+  Tensor result = pixels.contiguous().reshape({in_height, in_width, channels});
+  const auto resize_height = [&] {
+    const int64_t row = result.size(1) * channels;
+    if (height_px != in_height)
+      result = resize_middle_axis(result.reshape({1, in_height, row}), height_px).reshape({height_px, -1, channels});
+  };
+  // Pillow (from 13.0) begins with the height where it loses more than twice what the width loses; the
+  // order shows, because the picture between the passes is rounded.
+  const bool height_first = height_px < in_height && in_height - height_px > 2 * (in_width - width_px);
+  if (height_first) resize_height();
+  if (width_px != in_width) result = resize_middle_axis(result, width_px);
+  if (!height_first) resize_height();
   return pixels.dim() == 3 ? result.reshape({height_px, width_px, channels})
                            : result.reshape({height_px, width_px});
 }
