@@ -139,7 +139,7 @@ void say_error(std::string_view prefix, std::string_view message) {
 }
 
 int fail(ExitCode code, std::string_view message) {
-  say_error(code == ExitCode::kStopped ? "stopped: " : "error: ", message);
+  say_error(code == ExitCode::kStopped ? "" : "error: ", message);
   return static_cast<int>(code);
 }
 

@@ -14,8 +14,7 @@ CLI::App* register_inspect(CLI::App& program, InspectOptions& options) {
   CLI::App* app = program.add_subcommand("inspect", "Describe models, LoRA files and pictures");
   app->add_option("FILE", options.files, "Model file or folder, LoRA file or folder, or picture")
       ->group("What")
-      ->configurable(false)
-      ->allow_extra_args(false);  // else CLI11 takes a name like "[a]" apart
+      ->configurable(false);
   register_run_options(*app, options.run);
   return app;
 }

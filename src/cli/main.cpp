@@ -17,18 +17,27 @@ constexpr std::string_view kNotice = "loading libtorch ...", kErase = "\r\x1b[K"
 
 bool notice_shown = false;
 
-/// Runs before the C++ library, the sanitizers' run-times and every global of ours are set up:
-/// system calls and values on the stack only.
-__attribute__((no_sanitize("address", "undefined"))) void show_notice(int argc, char** argv,
-                                                                      char**) {
+// What follows runs before the C++ library, the sanitizers' run-times and every global of ours are
+// set up: system calls and values on the stack only.
+[[gnu::no_sanitize("address", "undefined")]] bool equal(const char* a, const char* b) {
+  for (; *a != '\0' && *a == *b; ++a) ++b;
+  return *a == *b;
+}
+
+[[gnu::no_sanitize("address", "undefined")]] bool asks_for_silence(const char* argument) {
+  return argument[0] == '-' && (argument[1] == 'q' || argument[1] == 'h' ||
+                                equal(argument, "--quiet") || equal(argument, "--help"));
+}
+
+[[gnu::no_sanitize("address", "undefined")]] void show_notice(int argc, char** argv,
+                                                              char** environment) {
   termios settings;
-  if (argc < 2 || ::ioctl(STDERR_FILENO, TCGETS, &settings) != 0) return;
-  for (int i = 1; i < argc; ++i) {
-    const char* argument = argv[i];
-    if (i == 1 ? argument[0] != 'g'
-               : argument[0] == '-' && (argument[1] == 'q' || argument[1] == 'h'))
-      return;
-  }
+  if (argc < 2 || !equal(argv[1], "generate") || ::ioctl(STDERR_FILENO, TCGETS, &settings) != 0)
+    return;
+  for (int i = 2; i < argc; ++i)
+    if (asks_for_silence(argv[i])) return;
+  for (; *environment != nullptr; ++environment)
+    if (equal(*environment, "TERM=dumb")) return;  // could not take the words away again
   notice_shown = ::write(STDERR_FILENO, kNotice.data(), kNotice.size()) > 0;
 }
 

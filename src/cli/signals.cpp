@@ -42,6 +42,7 @@ SignalGuard::SignalGuard(bool quiet) {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
+  for (const int signal : kSignals) sigaddset(&action.sa_mask, signal);  // one after the other
   for (const int signal : kSignals) ::sigaction(signal, &action, nullptr);
 }
 

@@ -185,17 +185,18 @@ class FromAPicture(CliTest):
         harness.write_png(self.folder / "in.png", 64, 64, lambda x, y: (4 * x, 4 * y, 128))
         harness.write_png(self.folder / "mask.png", 64, 64, lambda x, y: (255,) * 3 if x < 32 else (0,) * 3)
 
-    def test_img2img_stays_nearer_to_its_picture_with_less_strength(self):
-        source = read_png(self.folder / "in.png").pixels
-
-        def distance(strength):
-            self.run_ok("generate", "-m", SD15, "-p", "a dog", "--steps", "10", "-s", "7", "--dtype", "f32", "--init-image",
+    def test_img2img_leaves_less_to_chance_with_less_strength(self):
+        def draw(seed, strength):
+            self.run_ok("generate", "-m", SD15, "-p", "a dog", "--steps", "10", "-s", seed, "--dtype", "f32", "--init-image",
                         "in.png", "--strength", strength, "-o", "x.png", "--on-exist", "overwrite")
             picture = read_png(self.folder / "x.png")
             self.assertEqual((picture.width, picture.height), (64, 64))
-            return sum(abs(a - b) for a, b in zip(picture.pixels, source))
+            return picture.pixels
 
-        self.assertLess(distance("0.1"), distance("1.0"))
+        def distance_of_seeds(strength):
+            return sum(abs(a - b) for a, b in zip(draw(7, strength), draw(8, strength)))
+
+        self.assertLess(distance_of_seeds("0.1") * 2, distance_of_seeds("1.0"))
 
     def test_inpainting_draws_inside_the_mask(self):
         self.draw("--init-image", "in.png", "--mask", "mask.png", "-o", "x.png")
@@ -309,7 +310,7 @@ class Files(CliTest):
         locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
         if os.access(locked, os.W_OK):  # root writes everywhere; a kernel's read-only folder serves as well
             locked = "/proc"
-        self.assert_fails(4, "generate", "-m", SD15, "-p", "a dog", "-o", f"{locked}/x.png", says="cannot write")
+        self.assert_fails(4, "generate", "-m", SD15, "-p", "a dog", "-o", f"{locked}/x.png", says=str(locked))
 
     def test_no_temporary_file_stays(self):
         self.draw("-o", "x.png")
