@@ -1,7 +1,6 @@
 #include "molar/adapters/lora.h"
 
 #include <ATen/ATen.h>
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -24,6 +23,9 @@ Tensor as_float(const Tensor& factor) { return factor.to(at::kFloat); }
 
 /// [n, ...] -> [n, everything else].
 Tensor as_rows(const Tensor& factor) { return as_float(factor).reshape({factor.size(0), -1}); }
+
+/// at::kron views its result by the strides of its arguments; these must be contiguous.
+Tensor kronecker_product(const Tensor& a, const Tensor& b) { return at::kron(a.contiguous(), b.contiguous()); }
 
 /// The CP form of LyCORIS: core [i, j, kh, kw], rows [i, p], columns [j, r] -> [p, r, kh, kw].
 Tensor cp_product(const Tensor& core, const Tensor& rows, const Tensor& columns) {
@@ -75,7 +77,7 @@ Tensor unscaled_delta(const LoraLayer& layer) {
             const Tensor second = kronecker_second(f, shape);
             Tensor first = kronecker_first(f);
             while (first.dim() < second.dim()) first = first.unsqueeze(-1);
-            return at::kron(first, second).reshape(shape);
+            return kronecker_product(first, second).reshape(shape);
           },
           [&](const LoraSum& sum) {
             Tensor total = at::zeros(shape, at::kFloat);
@@ -86,7 +88,8 @@ Tensor unscaled_delta(const LoraLayer& layer) {
       layer.factors);
 }
 
-/// Both products of LoHa as one: row (p, q) of the result pairs row p of the first with row q of the second.
+/// Both products of LoHa as one: row (p, q) of the result pairs row p of the first with row q of
+/// the second.
 ///   ((A1 B1) * (A2 B2))[o, i] = sum_pq (A1[o, p] A2[o, q]) (B1[p, i] B2[q, i])
 LoraMatrices hadamard_matrices(const HadamardFactors& f) {
   const Tensor a1 = as_float(f.w1_a), a2 = as_float(f.w2_a);
@@ -98,8 +101,8 @@ LoraMatrices hadamard_matrices(const HadamardFactors& f) {
 /// kron(W1, A2 B2) = kron(W1, A2) @ kron(I, B2).
 LoraMatrices kronecker_matrices(const KroneckerFactors& f) {
   const Tensor first = kronecker_first(f);
-  return {.down = at::kron(at::eye(first.size(1), at::kFloat), as_rows(f.w2_b)),
-          .up = at::kron(first, as_float(f.w2_a))};
+  return {.down = kronecker_product(at::eye(first.size(1), at::kFloat), as_rows(f.w2_b)),
+          .up = kronecker_product(first, as_float(f.w2_a))};
 }
 
 /// The change itself beside an identity: factors of a change that has no cheaper ones.
@@ -110,7 +113,8 @@ LoraMatrices dense_matrices(const LoraLayer& layer) {
   return {.down = at::eye(columns, at::kFloat), .up = change};
 }
 
-/// The rank of the exact factors of LoHa and LoKr; nullopt where the CP form or a whole W2 leaves none.
+/// The rank of the exact factors of LoHa and LoKr; nullopt where the CP form or a whole W2 leaves
+/// none.
 std::optional<int64_t> factored_rank(const HadamardFactors& f) {
   if (f.t1.defined()) return std::nullopt;
   return f.w1_b.size(0) * f.w2_b.size(0);
@@ -156,7 +160,7 @@ Tensor as_matrix_in_place(const Tensor& weight) {
 /// Columns of `down` [r, in*kh*kw] in the order of the weight's memory.
 Tensor columns_as_in(const Tensor& weight, const Tensor& down) {
   if (weight.is_contiguous()) return down;
-  return down.view({down.size(0), weight.size(1), -1}).transpose(1, 2).reshape({down.size(0), -1});
+  return down.reshape({down.size(0), weight.size(1), -1}).transpose(1, 2).reshape({down.size(0), -1});
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ using enum LoraPart;
 /// The factors of one layer, looked up by part, with errors that name file and key.
 class FactorReader {
  public:
-  FactorReader(const LoraFactors& factors, const std::string& file) : factors_(factors), file_(file) {}
+  FactorReader(const LoraFactors& factors, const std::string& file)
+      : factors_(factors), file_(file) {}
 
   bool has(LoraPart part) const { return factors_.contains(part); }
   Tensor optional(LoraPart part) const { return has(part) ? factors_.at(part).tensor : Tensor(); }
@@ -45,11 +46,12 @@ class FactorReader {
 void check_numbers(const LoraFactor& factor, const std::string& file) {
   const Tensor& tensor = factor.tensor;
   if (!at::isFloatingType(tensor.scalar_type()))
-    throw FileError(fmt::format("'{}': '{}' is {}, wanted float32, float16 or bfloat16", file, factor.key,
-                                dtype_name(tensor.scalar_type())));
+    throw FileError(fmt::format("'{}': '{}' is {}, wanted float32, float16 or bfloat16", file,
+                                factor.key, dtype_name(tensor.scalar_type())));
   if (tensor.dim() < 2 || tensor.dim() > 4 || tensor.dim() == 3 || tensor.numel() == 0)
-    throw FileError(fmt::format("'{}': '{}' has shape {}, wanted a matrix or a convolution's kernel", file,
-                                factor.key, shape_string(tensor.sizes())));
+    throw FileError(
+        fmt::format("'{}': '{}' has shape {}, wanted a matrix or a convolution's kernel", file,
+                    factor.key, shape_string(tensor.sizes())));
   // Summed in double, finite numbers cannot overflow.
   if (!std::isfinite(tensor.to(at::kFloat).sum(at::kDouble).item<double>()))
     throw FileError(fmt::format("'{}' is broken: '{}' holds NaN or infinity", file, factor.key));
@@ -60,7 +62,8 @@ double read_number(const LoraFactor& factor, const std::string& file) {
     throw FileError(fmt::format("'{}': '{}' has shape {}, wanted one number", file, factor.key,
                                 shape_string(factor.tensor.sizes())));
   const double value = factor.tensor.to(at::kDouble).item<double>();
-  if (!std::isfinite(value)) throw FileError(fmt::format("'{}' is broken: '{}' is {}", file, factor.key, value));
+  if (!std::isfinite(value))
+    throw FileError(fmt::format("'{}' is broken: '{}' is {}", file, factor.key, value));
   return value;
 }
 
@@ -93,11 +96,10 @@ AssembledLayer assemble_low_rank(const FactorReader& read, at::IntArrayRef weigh
     return fmt::format("down {}, up {}{}", shape_string(f.down.sizes()), shape_string(f.up.sizes()),
                        f.mid.defined() ? ", mid " + shape_string(f.mid.sizes()) : "");
   };
-  const bool multiply =
-      f.mid.defined()
-          ? f.mid.dim() == 4 && f.mid.size(0) == f.up.size(1) && f.mid.size(1) == f.down.size(0) &&
-                kernel_of(f.down) == std::vector<int64_t>{1, 1}
-          : f.up.size(1) == f.down.size(0);
+  const bool multiply = f.mid.defined() ? f.mid.dim() == 4 && f.mid.size(0) == f.up.size(1) &&
+                                              f.mid.size(1) == f.down.size(0) &&
+                                              kernel_of(f.down) == std::vector<int64_t>{1, 1}
+                                        : f.up.size(1) == f.down.size(0);
   if (!multiply || kernel_of(f.up) != std::vector<int64_t>{1, 1})
     read.fail("the factors do not multiply: " + shapes());
   const Tensor& spatial = f.mid.defined() ? f.mid : f.down;
@@ -111,7 +113,8 @@ AssembledLayer assemble_hadamard(const FactorReader& read, at::IntArrayRef weigh
                           .w2_b = read.required(kW2B, "hada_w2_b"),
                           .t1 = read.optional(kT1),
                           .t2 = read.optional(kT2)};
-  if (f.t1.defined() != f.t2.defined()) read.fail("hada_t1 and hada_t2 come together or not at all");
+  if (f.t1.defined() != f.t2.defined())
+    read.fail("hada_t1 and hada_t2 come together or not at all");
   const auto is_matrix = [](const Tensor& t) { return t.dim() == 2; };
   bool fits = is_matrix(f.w1_a) && is_matrix(f.w1_b) && is_matrix(f.w2_a) && is_matrix(f.w2_b) &&
               f.w1_a.sizes() == f.w2_a.sizes() && f.w1_b.sizes() == f.w2_b.sizes();
@@ -127,8 +130,8 @@ AssembledLayer assemble_hadamard(const FactorReader& read, at::IntArrayRef weigh
     return assembled(f, shape);
   }
   const int64_t r = f.w1_a.size(0);
-  fits = fits && f.w1_b.size(0) == r && f.t1.dim() == 4 && f.t1.sizes() == f.t2.sizes() && f.t1.size(0) == r &&
-         f.t1.size(1) == r;
+  fits = fits && f.w1_b.size(0) == r && f.t1.dim() == 4 && f.t1.sizes() == f.t2.sizes() &&
+         f.t1.size(0) == r && f.t1.size(1) == r;
   if (!fits) read.fail("the factors do not multiply");
   return assembled(f, change_shape(f.w1_a.size(1), f.w1_b.size(1), kernel_of(f.t1), weight_shape));
 }
@@ -180,13 +183,15 @@ AssembledLayer assemble_kronecker(const FactorReader& read, at::IntArrayRef weig
       }
     }
   }
-  return assembled(f, change_shape(first[0] * second[0], first[1] * second[1], kernel, weight_shape));
+  return assembled(f,
+                   change_shape(first[0] * second[0], first[1] * second[1], kernel, weight_shape));
 }
 
-/// alpha / rank. kohya and LyCORIS: alpha 0 stands for the rank; two whole LoKr factors know no alpha.
+/// alpha / rank. kohya and LyCORIS: alpha 0 stands for the rank; two whole LoKr factors know no
+/// alpha.
 double scale_of_alpha(double alpha, const LoraLayer& layer) {
   const auto* const kronecker = std::get_if<KroneckerFactors>(&layer.factors);
-  if (alpha == 0.0 || (kronecker && kronecker->w1.defined() && kronecker->w2.defined())) return 1.0;
+  if (alpha == 0.0 || (kronecker && kronecker->whole())) return 1.0;
   return alpha / static_cast<double>(layer.rank());
 }
 
@@ -207,7 +212,7 @@ AssembledLayer assemble_lora_layer(const LoraFactors& factors, at::IntArrayRef w
   const bool hadamard = find_kind(LoraKind::kHadamard), kronecker = find_kind(LoraKind::kKronecker);
   if (low_rank + hadamard + kronecker == 0) read.fail("it has no factors beside it");
   if (low_rank + hadamard + kronecker > 1) read.fail("one layer has factors of two kinds");
-  AssembledLayer result = low_rank    ? assemble_low_rank(read, weight_shape)
+  AssembledLayer result = low_rank   ? assemble_low_rank(read, weight_shape)
                           : hadamard ? assemble_hadamard(read, weight_shape)
                                      : assemble_kronecker(read, weight_shape);
   result.layer.weight_shape = weight_shape.vec();

@@ -17,16 +17,19 @@ struct LoraFactor {
 };
 using LoraFactors = std::map<LoraPart, LoraFactor>;
 
-/// The layer's change without its configured scale; `own_scale` is what the file's own .alpha or .scale gives.
+/// The layer's change without its configured scale; `own_scale` is what the file's own .alpha or
+/// .scale gives.
 struct AssembledLayer {
   LoraLayer layer;
   std::optional<double> own_scale;
-  std::vector<int64_t> change_shape;  ///< what the factors make: equal to the layer's or it does not fit
+  std::vector<int64_t>
+      change_shape;  ///< what the factors make: equal to the layer's or it does not fit
 };
 
-/// `weight_shape` decides how the factors are read where a 1x1 convolution and a linear layer look alike.
-/// Throws FileError: half of a pair, factors that do not multiply, a number type that is none, NaN, infinity,
-/// factors of two kinds on one layer. `file` names the file in messages.
-AssembledLayer assemble_lora_layer(const LoraFactors& factors, at::IntArrayRef weight_shape, const std::string& file);
+/// `weight_shape` decides how the factors are read where a 1x1 convolution and a linear layer look
+/// alike. Throws FileError: half of a pair, factors that do not multiply, a number type that is
+/// none, NaN, infinity, factors of two kinds on one layer. `file` names the file in messages.
+AssembledLayer assemble_lora_layer(const LoraFactors& factors, at::IntArrayRef weight_shape,
+                                   const std::string& file);
 
 }  // namespace molar

@@ -13,10 +13,15 @@ constexpr std::string_view kSd1 = "SD 1.x", kSd2 = "SD 2.x", kSdxl = "SDXL";
 
 /// Module names that only one architecture has.
 constexpr std::pair<std::string_view, std::string_view> kForeignModules[] = {
-    {"single_transformer_blocks", "Flux"}, {"double_blocks", "Flux"},    {"single_blocks", "Flux"},
-    {"joint_blocks", "SD 3"},              {"add_q_proj", "SD 3"},
-    {"lora_te3_", "SD 3"},                 {"lora_prior_", "Stable Cascade"},
-    {"cap_embedder", "Lumina"},            {"blocks_0_cross_attn_k", "Wan"},
+    {"single_transformer_blocks", "Flux"},
+    {"double_blocks", "Flux"},
+    {"single_blocks", "Flux"},
+    {"joint_blocks", "SD 3"},
+    {"add_q_proj", "SD 3"},
+    {"lora_te3_", "SD 3"},
+    {"lora_prior_", "Stable Cascade"},
+    {"cap_embedder", "Lumina"},
+    {"blocks_0_cross_attn_k", "Wan"},
     {"blocks_0_self_attn_q", "Wan"},
 };
 
@@ -25,7 +30,8 @@ constexpr std::pair<int64_t, std::string_view> kCrossAttentionWidths[] = {
     {768, kSd1}, {1024, kSd2}, {2048, kSdxl}};
 
 /// Width of a text encoder's attention.
-constexpr std::pair<int64_t, std::string_view> kTextWidths[] = {{768, kSd1}, {1024, kSd2}, {1280, kSdxl}};
+constexpr std::pair<int64_t, std::string_view> kTextWidths[] = {
+    {768, kSd1}, {1024, kSd2}, {1280, kSdxl}};
 
 /// What metadata begins with: ss_base_model_version (kohya) and modelspec.architecture.
 constexpr std::pair<std::string_view, std::string_view> kBaseVersions[] = {
@@ -69,7 +75,8 @@ std::string guess_base_model(const std::map<std::string, SafetensorsEntry>& entr
     const int64_t width = input_width(*parsed->suffix, entry.shape);
     if (flat.ends_with("attn2_to_k") || flat.ends_with("attn2_to_v"))
       if (const auto base = by_width(kCrossAttentionWidths, width)) from_cross_attention = base;
-    const bool second_encoder = flat.starts_with("lora_te2_") || flat.starts_with("text_encoder_2_") ||
+    const bool second_encoder = flat.starts_with("lora_te2_") ||
+                                flat.starts_with("text_encoder_2_") ||
                                 flat.find("clip_g_") != std::string::npos;
     if (second_encoder || flat.starts_with("lora_te1_")) from_names = kSdxl;
     if (flat.find("self_attn_") != std::string::npos)

@@ -20,7 +20,8 @@ struct PlannedChange {
 /// `original` plus all changes, in its dtype, device and layout.
 Tensor fused_weight(const Tensor& original, const std::vector<PlannedChange>& changes) {
   // A copy in any case: the original may be a read-only view of a file.
-  const Tensor sum = at::empty_like(original, at::TensorOptions().dtype(at::kFloat)).copy_(original);
+  const Tensor sum =
+      at::empty_like(original, at::TensorOptions().dtype(at::kFloat)).copy_(original);
   for (const PlannedChange& change : changes) change.layer->add_delta_to_(sum, change.strength);
   return sum.to(original.scalar_type());
 }
@@ -35,8 +36,8 @@ AdaptableLayer& LoraFuser::layer(const LayerName& name) const {
   if (component != layers_.components.end())
     if (const auto found = component->second.find(name.module); found != component->second.end())
       return *found->second;
-  throw Error(fmt::format("the model has no layer '{}' in {}: the LoRA was loaded for another one", name.module,
-                          name.component));
+  throw Error(fmt::format("the model has no layer '{}' in {}: the LoRA was loaded for another one",
+                          name.module, name.component));
 }
 
 Tensor LoraFuser::original(const LayerName& name) {

@@ -30,18 +30,20 @@ struct CollectedKeys {
 
 [[noreturn]] void refuse_unsupported(const SafetensorsFile& file, const std::string& key,
                                      std::string_view kind) {
-  throw FileError(fmt::format("'{}' holds {} ('{}'), which molar cannot apply: merge it with the tool that trained it "
-                              "and extract a plain LoRA from the result",
-                              file.path().string(), kind, key));
+  throw FileError(fmt::format(
+      "'{}' holds {} ('{}'), which molar cannot apply: merge it with the tool that trained it "
+      "and extract a plain LoRA from the result",
+      file.path().string(), kind, key));
 }
 
-void add_factor(LoraFactors& factors, LoraPart part, LoraFactor factor, const SafetensorsFile& file) {
+void add_factor(LoraFactors& factors, LoraPart part, LoraFactor factor,
+                const SafetensorsFile& file) {
   const auto [found, is_new] = factors.try_emplace(part, factor);
   // Some files hold a layer under two spellings. Equal copies are one; others would be a guess.
   if (!is_new && !(found->second.tensor.sizes() == factor.tensor.sizes() &&
                    at::equal(found->second.tensor, factor.tensor)))
-    throw FileError(fmt::format("'{}': '{}' and '{}' stand for the same factor and differ", file.path().string(),
-                                found->second.key, factor.key));
+    throw FileError(fmt::format("'{}': '{}' and '{}' stand for the same factor and differ",
+                                file.path().string(), found->second.key, factor.key));
 }
 
 CollectedKeys collect_keys(const LoraSource& source, const LoraModuleMap& modules) {
@@ -60,7 +62,8 @@ CollectedKeys collect_keys(const LoraSource& source, const LoraModuleMap& module
       continue;
     }
     ++collected.families[hit->family];
-    add_factor(collected.layers[hit->name], parsed->suffix->part, {key, source.file.tensor(key)}, source.file);
+    add_factor(collected.layers[hit->name], parsed->suffix->part, {key, source.file.tensor(key)},
+               source.file);
   }
   return collected;
 }
@@ -74,16 +77,20 @@ void add_layers(CollectedKeys& collected, const LoraSource& source, const ModelL
     AssembledLayer assembled = assemble_lora_layer(factors, target.weight().sizes(), file);
     if (at::IntArrayRef(assembled.change_shape) != target.weight().sizes()) {
       for (const auto& [part, factor] : factors)
-        collected.unfit.push_back(
-            {factor.key, fmt::format("changes {}, the layer is {}", shape_string(assembled.change_shape),
-                                     shape_string(target.weight().sizes()))});
+        collected.unfit.push_back({factor.key, fmt::format("changes {}, the layer is {}",
+                                                           shape_string(assembled.change_shape),
+                                                           shape_string(target.weight().sizes()))});
       continue;
     }
+    const auto* const kronecker = std::get_if<KroneckerFactors>(&assembled.layer.factors);
+    const std::optional<int64_t> rank =
+        kronecker && kronecker->whole() ? std::nullopt : std::optional(assembled.layer.rank());
     assembled.layer.scale = assembled.own_scale.value_or(
-        configured_scale(source, name.component, name.module, assembled.layer.rank()));
+        configured_scale(source, name.component, name.module, rank));
     if (!weights.layers.emplace(name, std::move(assembled.layer)).second)
-      throw FileError(fmt::format("'{}': layer '{}' of {} was already in another file of the folder", file,
-                                  name.module, name.component));
+      throw FileError(
+          fmt::format("'{}': layer '{}' of {} was already in another file of the folder", file,
+                      name.module, name.component));
   }
 }
 
@@ -98,7 +105,8 @@ std::string first_keys(const std::vector<UnfitKey>& unfit) {
 
 std::string made_for(const std::string& guess, ModelFamily family) {
   if (guess == "unknown") return "";
-  if (guess == family_name(family)) return fmt::format("; it looks made for {}, but of another size", guess);
+  if (guess == family_name(family))
+    return fmt::format("; it looks made for {}, but of another size", guess);
   return fmt::format("; it looks made for {}", guess);
 }
 
@@ -107,16 +115,18 @@ void judge_unfit(const std::vector<UnfitKey>& unfit, const LoraWeights& weights,
                  const std::string& guess, const LoadLoraOptions& options) {
   const std::string file = weights.path.string();
   if (weights.layers.empty())
-    throw FitError(fmt::format("'{}' does not fit this {} model: none of its {} keys does; first: {}{}", file,
-                               family_name(family), weights.num_keys, first_keys(unfit), made_for(guess, family)));
+    throw FitError(fmt::format(
+        "'{}' does not fit this {} model: none of its {} keys does; first: {}{}", file,
+        family_name(family), weights.num_keys, first_keys(unfit), made_for(guess, family)));
   if (unfit.empty()) return;
   if (!options.allow_partial)
-    throw FitError(fmt::format("'{}' fits this {} model only in part: {} of its {} keys do not; first: {}{}; "
-                               "--allow-partial-lora applies the rest",
-                               file, family_name(family), unfit.size(), weights.num_keys, first_keys(unfit),
-                               made_for(guess, family)));
-  spdlog::warn("'{}': {} of its {} keys do not fit this {} model and are left out; first: {}", file, unfit.size(),
-               weights.num_keys, family_name(family), first_keys(unfit));
+    throw FitError(
+        fmt::format("'{}' fits this {} model only in part: {} of its {} keys do not; first: {}{}; "
+                    "--allow-partial-lora applies the rest",
+                    file, family_name(family), unfit.size(), weights.num_keys, first_keys(unfit),
+                    made_for(guess, family)));
+  spdlog::warn("'{}': {} of its {} keys do not fit this {} model and are left out; first: {}", file,
+               unfit.size(), weights.num_keys, family_name(family), first_keys(unfit));
 }
 
 /// Names of all families in the file, the most frequent first.

@@ -138,7 +138,7 @@ constexpr std::pair<std::string_view, std::string_view> kLdmResnet[] = {
 
 /// Other names of one layer: (what its name ends in, what a file may write instead).
 constexpr std::pair<std::string_view, std::string_view> kLayerAliases[] = {
-    {".to_out.0", ".to_out"},  // diffusers' attention processors: to_out_lora
+    {".to_out.0", ".to_out"},                  // diffusers' attention processors: to_out_lora
     {".self_attn.q_proj", ".self_attn.to_q"},  // the same for text encoders
     {".self_attn.k_proj", ".self_attn.to_k"},
     {".self_attn.v_proj", ".self_attn.to_v"},
@@ -169,7 +169,8 @@ bool any_layer_below(const LayerIndex& index, const std::string& prefix) {
 /// How many residual blocks stand in `<side>_blocks.<block>`.
 int64_t count_resnets(const LayerIndex& unet, std::string_view side, int64_t block) {
   int64_t count = 0;
-  while (any_layer_below(unet, fmt::format("{}_blocks.{}.resnets.{}.", side, block, count))) ++count;
+  while (any_layer_below(unet, fmt::format("{}_blocks.{}.resnets.{}.", side, block, count)))
+    ++count;
   return count;
 }
 
@@ -223,7 +224,8 @@ std::optional<LoraKey> split_lora_key(std::string_view key) {
 std::string flatten_module_name(std::string_view module) {
   constexpr std::string_view kProcessor = ".processor";
   std::string flat(module);
-  if (const size_t at = flat.find(kProcessor); at != std::string::npos) flat.erase(at, kProcessor.size());
+  if (const size_t at = flat.find(kProcessor); at != std::string::npos)
+    flat.erase(at, kProcessor.size());
   std::replace(flat.begin(), flat.end(), '.', '_');
   return flat;
 }
@@ -238,8 +240,8 @@ std::optional<std::string> ldm_module_name(const std::string& module, const Laye
   const std::optional<BlockName> name = split_block_name(module);
   if (!name) return std::nullopt;
   const bool is_down = name->side == "down";
-  // Blocks are numbered through: each residual block (with its attention) is one; a downsampler is one of its
-  // own, an upsampler belongs to the last residual block of its level.
+  // Blocks are numbered through: each residual block (with its attention) is one; a downsampler is
+  // one of its own, an upsampler belongs to the last residual block of its level.
   int64_t number = is_down ? 1 : 0;
   for (int64_t block = 0; block < name->block; ++block)
     number += count_resnets(unet, name->side, block) + (is_down ? 1 : 0);

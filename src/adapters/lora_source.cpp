@@ -19,7 +19,8 @@ constexpr std::string_view kPickleExtensions[] = {".ckpt", ".pt", ".pth", ".bin"
 constexpr std::string_view kComponents[] = {"unet", "text_encoder_2", "text_encoder"};
 
 /// peft's initialisations that subtract something from the base weights: the file fits only those.
-constexpr std::string_view kBaseChangingInits[] = {"pissa", "olora", "corda", "loftq", "lora_ga", "mica"};
+constexpr std::string_view kBaseChangingInits[] = {"pissa", "olora",   "corda",
+                                                   "loftq", "lora_ga", "mica"};
 
 /// What a safetensors file without LoRA keys can be: (a key contains this, so it is that).
 constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
@@ -44,13 +45,15 @@ bool is_pickle(const fs::path& path) {
 }
 
 [[noreturn]] void refuse_pickle(const fs::path& path) {
-  throw FileError(fmt::format(
-      "'{}' is a Python pickle, which can run code: load it in Python where you trust it and save the tensors with "
-      "safetensors.torch.save_file",
-      path.string()));
+  throw FileError(
+      fmt::format("'{}' is a Python pickle, which can run code: load it in Python where you trust "
+                  "it and save the tensors with "
+                  "safetensors.torch.save_file",
+                  path.string()));
 }
 
-/// The component that a PEFT folder was saved from, by what peft wrote into the config or by its name.
+/// The component that a PEFT folder was saved from, by what peft wrote into the config or by its
+/// name.
 std::string guess_component(const Json& config, const fs::path& folder) {
   constexpr std::pair<std::string_view, std::string_view> kClasses[] = {
       {"UNet2DConditionModel", "unet"},
@@ -69,7 +72,8 @@ std::string guess_component(const Json& config, const fs::path& folder) {
   return "";
 }
 
-/// An adapter_model.safetensors with the adapter_config.json beside it, without which its scale is unknown.
+/// An adapter_model.safetensors with the adapter_config.json beside it, without which its scale is
+/// unknown.
 LoraSource open_peft_file(const fs::path& file, std::string component) {
   const fs::path config_path = file.parent_path() / "adapter_config.json";
   const Json config = read_json_file(config_path);
@@ -79,7 +83,8 @@ LoraSource open_peft_file(const fs::path& file, std::string component) {
   return {SafetensorsFile::open(file), component, {{"", PeftScaling(config, source)}}};
 }
 
-/// diffusers joins one LoraConfig per component: {"unet.r": 4, "unet.lora_alpha": 8, "text_encoder.r": ...}.
+/// diffusers joins one LoraConfig per component: {"unet.r": 4, "unet.lora_alpha": 8,
+/// "text_encoder.r": ...}.
 std::map<std::string, PeftScaling> scalings_from_metadata(const SafetensorsFile& file) {
   const auto found = file.metadata().find("lora_adapter_metadata");
   if (found == file.metadata().end()) return {};
@@ -120,13 +125,15 @@ std::vector<LoraSource> open_folder(const fs::path& folder) {
   if (!sources.empty()) return sources;
   for (const char* pickle : {"adapter_model.bin", "pytorch_lora_weights.bin"})
     if (has(folder, pickle)) refuse_pickle(folder / pickle);
-  throw FileError(fmt::format(
-      "the folder '{}' holds no LoRA: wanted adapter_model.safetensors (PEFT; also under unet/, text_encoder/, "
-      "text_encoder_2/) or pytorch_lora_weights.safetensors (diffusers)",
-      folder.string()));
+  throw FileError(
+      fmt::format("the folder '{}' holds no LoRA: wanted adapter_model.safetensors (PEFT; also "
+                  "under unet/, text_encoder/, "
+                  "text_encoder_2/) or pytorch_lora_weights.safetensors (diffusers)",
+                  folder.string()));
 }
 
-/// A pattern of peft that is only a module's name, as a name: "^" and "$" dropped, "\." read as ".".
+/// A pattern of peft that is only a module's name, as a name: "^" and "$" dropped, "\." read as
+/// ".".
 std::optional<std::string> plain_name(std::string_view pattern) {
   if (pattern.starts_with('^')) pattern.remove_prefix(1);
   if (pattern.ends_with('$')) pattern.remove_suffix(1);
@@ -140,50 +147,66 @@ std::optional<std::string> plain_name(std::string_view pattern) {
   return name.empty() ? std::nullopt : std::optional<std::string>(name);
 }
 
+/// peft's *_pattern: module names (or their ends) and the value that they have.
+std::map<std::string, double> read_pattern(const Json& config, const char* key, const std::string& source) {
+  std::map<std::string, double> pattern;
+  if (!config.contains(key) || config[key].is_null()) return pattern;
+  const Json& patterns = config[key];
+  if (!patterns.is_object()) throw FileError(fmt::format("{}: {} is no JSON object", source, key));
+  const JsonConfig values(patterns, fmt::format("{}, {}", source, key));
+  for (const auto& [text, value] : patterns.items()) {
+    const auto name = plain_name(text);
+    if (!name)
+      throw FileError(fmt::format("{}: {} '{}' is a regular expression, molar reads module names only", source,
+                                  key, text));
+    pattern.insert_or_assign(*name, values.get<double>(text));
+  }
+  return pattern;
+}
+
+/// A pattern is a module's name or the end of one, from a dot on; the longest that fits is meant.
+std::optional<double> value_for(const std::string& module, const std::map<std::string, double>& pattern,
+                                std::optional<double> otherwise) {
+  size_t longest = 0;
+  for (const auto& [name, value] : pattern) {
+    if (name.size() < longest || (module != name && !module.ends_with("." + name))) continue;
+    otherwise = value;
+    longest = name.size();
+  }
+  return otherwise;
+}
+
 }  // namespace
 
 PeftScaling::PeftScaling(const Json& config, const std::string& source) {
   const JsonConfig fields(config, source);
   if (fields.get_or<bool>("use_dora", false))
-    throw FileError(fmt::format("{}: DoRA (use_dora), which molar cannot apply: merge it with the tool that trained "
-                                "it and extract a plain LoRA from the result",
-                                source));
+    throw FileError(fmt::format(
+        "{}: DoRA (use_dora), which molar cannot apply: merge it with the tool that trained "
+        "it and extract a plain LoRA from the result",
+        source));
   if (config.contains("init_lora_weights") && config["init_lora_weights"].is_string()) {
     const std::string init = fields.get<std::string>("init_lora_weights");
     for (const std::string_view name : kBaseChangingInits)
       if (init.starts_with(name))
-        throw FileError(fmt::format("{}: init_lora_weights '{}' changes the base weights too: save it with peft's "
-                                    "path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
-                                    source, init));
+        throw FileError(fmt::format(
+            "{}: init_lora_weights '{}' changes the base weights too: save it with peft's "
+            "path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+            source, init));
   }
   rank_stabilised_ = fields.get_or<bool>("use_rslora", false);
   alpha_ = fields.get_optional<double>("lora_alpha");
   if (!alpha_) alpha_ = fields.get_optional<double>("alpha");  // peft's LoHaConfig and LoKrConfig
-  if (!config.contains("alpha_pattern") || config["alpha_pattern"].is_null()) return;
-  const Json& patterns = config["alpha_pattern"];
-  if (!patterns.is_object()) throw FileError(fmt::format("{}: alpha_pattern is no JSON object", source));
-  const JsonConfig alphas(patterns, source + ", alpha_pattern");
-  for (const auto& [pattern, value] : patterns.items()) {
-    const auto name = plain_name(pattern);
-    if (!name)
-      throw FileError(fmt::format("{}: alpha_pattern '{}' is a regular expression, molar reads module names only",
-                                  source, pattern));
-    alpha_pattern_.insert_or_assign(*name, alphas.get<double>(pattern));
-  }
+  alpha_pattern_ = read_pattern(config, "alpha_pattern", source);
+  rank_ = fields.get_optional<double>("r");
+  rank_pattern_ = read_pattern(config, "rank_pattern", source);
 }
 
-double PeftScaling::scale(const std::string& module, int64_t rank) const {
-  std::optional<double> alpha = alpha_;
-  // A pattern is a module's name or the end of one, from a dot on; the longest that fits is meant.
-  size_t longest = 0;
-  for (const auto& [name, value] : alpha_pattern_) {
-    if (name.size() < longest || (module != name && !module.ends_with("." + name))) continue;
-    alpha = value;
-    longest = name.size();
-  }
-  if (!alpha) return 1.0;
-  const auto r = static_cast<double>(rank);
-  return rank_stabilised_ ? *alpha / std::sqrt(r) : *alpha / r;
+double PeftScaling::scale(const std::string& module, std::optional<int64_t> rank) const {
+  const std::optional<double> alpha = value_for(module, alpha_pattern_, alpha_);
+  const std::optional<double> r = rank ? static_cast<double>(*rank) : value_for(module, rank_pattern_, rank_);
+  if (!alpha || !r) return 1.0;
+  return rank_stabilised_ ? *alpha / std::sqrt(*r) : *alpha / *r;
 }
 
 std::vector<LoraSource> open_lora_sources(const fs::path& path) {
@@ -194,15 +217,16 @@ std::vector<LoraSource> open_lora_sources(const fs::path& path) {
   return sources;
 }
 
-double configured_scale(const LoraSource& source, const std::string& component, const std::string& module,
-                        int64_t rank) {
+double configured_scale(const LoraSource& source, const std::string& component,
+                        const std::string& module, std::optional<int64_t> rank) {
   auto found = source.scalings.find(component);
   if (found == source.scalings.end()) found = source.scalings.find("");
   return found == source.scalings.end() ? 1.0 : found->second.scale(module, rank);
 }
 
 void require_lora_keys(const std::vector<LoraSource>& sources) {
-  if (std::ranges::any_of(sources, [](const LoraSource& source) { return is_lora(source.file); })) return;
+  if (std::ranges::any_of(sources, [](const LoraSource& source) { return is_lora(source.file); }))
+    return;
   const SafetensorsFile& file = sources.front().file;
   std::vector<std::string> first;
   for (const auto& [key, entry] : file.entries()) {
@@ -211,8 +235,9 @@ void require_lora_keys(const std::vector<LoraSource>& sources) {
         throw FileError(fmt::format("'{}' is no LoRA but {}", file.path().string(), kind));
     if (first.size() < 3) first.push_back(fmt::format("'{}'", key));
   }
-  throw FileError(fmt::format("'{}' is no LoRA: none of its {} keys is a LoRA's{}{}", file.path().string(),
-                              file.entries().size(), first.empty() ? "" : " (first: ",
+  throw FileError(fmt::format("'{}' is no LoRA: none of its {} keys is a LoRA's{}{}",
+                              file.path().string(), file.entries().size(),
+                              first.empty() ? "" : " (first: ",
                               first.empty() ? "" : fmt::format("{})", fmt::join(first, ", "))));
 }
 

@@ -22,12 +22,14 @@ using Metadata = std::map<std::string, std::string>;
 std::string first_of(const Metadata& metadata, std::initializer_list<const char*> keys) {
   for (const char* key : keys) {
     const auto found = metadata.find(key);
-    if (found != metadata.end() && !found->second.empty() && found->second != "None") return found->second;
+    if (found != metadata.end() && !found->second.empty() && found->second != "None")
+      return found->second;
   }
   return "";
 }
 
-/// kohya: {"folder": {"tag": count}}. A text that is not this says nothing; it is people's, not ours to refuse.
+/// kohya: {"folder": {"tag": count}}. A text that is not this says nothing; it is people's, not
+/// ours to refuse.
 std::vector<std::pair<std::string, int64_t>> read_tags(const Metadata& metadata) {
   constexpr size_t kShown = 10;
   const auto found = metadata.find("ss_tag_frequency");
@@ -64,7 +66,8 @@ std::string component_of(const LoraKey& key, const std::string& hint) {
   if (!prefix.component.empty()) return std::string(prefix.component);
   if (!hint.empty()) return hint;
   const std::string flat = flatten_module_name(key.module);
-  const bool is_text = flat.find("self_attn_") != std::string::npos || flat.find("mlp_fc") != std::string::npos;
+  const bool is_text =
+      flat.find("self_attn_") != std::string::npos || flat.find("mlp_fc") != std::string::npos;
   return is_text ? "text_encoder" : "unet";
 }
 
@@ -75,7 +78,8 @@ std::string family_of(const LoraKey& key) {
   const bool is_ldm = flat.starts_with("input_blocks_") || flat.starts_with("output_blocks_") ||
                       flat.starts_with("middle_block_");
   if (family == "kohya" && is_ldm) family += " (LDM block names)";
-  if (family == "diffusers" && !key.suffix->dialect.empty()) family += fmt::format(" ({})", key.suffix->dialect);
+  if (family == "diffusers" && !key.suffix->dialect.empty())
+    family += fmt::format(" ({})", key.suffix->dialect);
   return family;
 }
 
@@ -127,7 +131,8 @@ class SummaryBuilder {
                const SafetensorsEntry& entry) {
     const LoraSuffix& suffix = *parsed.suffix;
     ++families_[family_of(parsed)];
-    LayerFacts& facts = layers_[{component_of(parsed, source.component_hint), std::string(parsed.module)}];
+    LayerFacts& facts =
+        layers_[{component_of(parsed, source.component_hint), std::string(parsed.module)}];
     if (suffix.part == LoraPart::kUnsupported) {
       unsupported_ = suffix.unsupported;
       summary_.unsupported = fmt::format("{} ('{}')", suffix.unsupported, key);
@@ -135,7 +140,8 @@ class SummaryBuilder {
     }
     if (suffix.part == LoraPart::kAlpha || suffix.part == LoraPart::kScale) {
       const Tensor value = source.file.tensor(key);
-      if (suffix.part == LoraPart::kAlpha && value.numel() == 1) facts.alpha = value.to(at::kDouble).item<double>();
+      if (suffix.part == LoraPart::kAlpha && value.numel() == 1)
+        facts.alpha = value.to(at::kDouble).item<double>();
       return;
     }
     kinds_.insert(suffix.kind);
@@ -146,9 +152,10 @@ class SummaryBuilder {
     const auto scaling = source.scalings.find(component_of(parsed, source.component_hint));
     const auto& used = scaling != source.scalings.end() ? scaling : source.scalings.find("");
     if (!facts.alpha && facts.rank > 0 && used != source.scalings.end())
-      facts.alpha = used->second.scale(std::string(parsed.module.substr(prefix_of(parsed.module).text.size())),
-                                       facts.rank) *
-                    static_cast<double>(facts.rank);
+      facts.alpha =
+          used->second.scale(
+              std::string(parsed.module.substr(prefix_of(parsed.module).text.size())), facts.rank) *
+          static_cast<double>(facts.rank);
   }
 
   static double alpha_of(const LayerFacts& facts) {
@@ -180,8 +187,10 @@ std::string range_text(double low, double high) {
 
 LoraDocumentation read_lora_documentation(const Metadata& metadata) {
   return {.title = first_of(metadata, {"modelspec.title", "ss_output_name"}),
-          .base_model = first_of(metadata, {"ss_sd_model_name", "ss_base_model_version", "modelspec.architecture"}),
-          .trigger_words = first_of(metadata, {"modelspec.trigger_phrase", "trigger_words", "instance_prompt"}),
+          .base_model = first_of(
+              metadata, {"ss_sd_model_name", "ss_base_model_version", "modelspec.architecture"}),
+          .trigger_words =
+              first_of(metadata, {"modelspec.trigger_phrase", "trigger_words", "instance_prompt"}),
           .licence = first_of(metadata, {"modelspec.license", "license"}),
           .author = first_of(metadata, {"modelspec.author"}),
           .description = first_of(metadata, {"modelspec.description", "ss_training_comment"}),
@@ -214,22 +223,33 @@ LoraSummary describe_lora(const std::filesystem::path& path) {
 }
 
 Json LoraSummary::to_json() const {
-  Json json{{"kind", kind},           {"path", path.string()},         {"key_family", key_family},
-            {"base_guess", base_guess}, {"dtype", dtype},              {"num_keys", num_keys},
-            {"num_parameters", num_parameters}, {"supported", unsupported.empty()}};
+  Json json{{"kind", kind},
+            {"path", path.string()},
+            {"key_family", key_family},
+            {"base_guess", base_guess},
+            {"dtype", dtype},
+            {"num_keys", num_keys},
+            {"num_parameters", num_parameters},
+            {"supported", unsupported.empty()}};
   if (!unsupported.empty()) json["unsupported"] = unsupported;
   json["components"] = Json::object();
   for (const auto& [name, part] : components)
-    json["components"][name] = {{"num_layers", part.num_layers}, {"min_rank", part.min_rank},
-                                {"max_rank", part.max_rank},     {"min_alpha", part.min_alpha},
+    json["components"][name] = {{"num_layers", part.num_layers},
+                                {"min_rank", part.min_rank},
+                                {"max_rank", part.max_rank},
+                                {"min_alpha", part.min_alpha},
                                 {"max_alpha", part.max_alpha}};
   const std::pair<const char*, const std::string&> texts[] = {
-      {"title", documentation.title},           {"base_model", documentation.base_model},
-      {"trigger_words", documentation.trigger_words}, {"licence", documentation.licence},
-      {"author", documentation.author},         {"description", documentation.description}};
+      {"title", documentation.title},
+      {"base_model", documentation.base_model},
+      {"trigger_words", documentation.trigger_words},
+      {"licence", documentation.licence},
+      {"author", documentation.author},
+      {"description", documentation.description}};
   for (const auto& [name, text] : texts)
     if (!text.empty()) json[name] = text;
-  for (const auto& [tag, count] : documentation.top_tags) json["top_tags"].push_back({{"tag", tag}, {"count", count}});
+  for (const auto& [tag, count] : documentation.top_tags)
+    json["top_tags"].push_back({{"tag", tag}, {"count", count}});
   json["metadata"] = metadata;
   return json;
 }
@@ -247,7 +267,8 @@ std::string LoraSummary::to_text() const {
   line("parameters", fmt::format("{} ({})", num_parameters, dtype));
   for (const auto& [name, part] : components)
     line(name, fmt::format("{} layers, rank {}, alpha {}", part.num_layers,
-                           range_text(static_cast<double>(part.min_rank), static_cast<double>(part.max_rank)),
+                           range_text(static_cast<double>(part.min_rank),
+                                      static_cast<double>(part.max_rank)),
                            range_text(part.min_alpha, part.max_alpha)));
   line("title", documentation.title);
   line("base model", documentation.base_model);
@@ -256,7 +277,8 @@ std::string LoraSummary::to_text() const {
   line("author", documentation.author);
   line("description", documentation.description);
   std::vector<std::string> tags;
-  for (const auto& [tag, count] : documentation.top_tags) tags.push_back(fmt::format("{} ({})", tag, count));
+  for (const auto& [tag, count] : documentation.top_tags)
+    tags.push_back(fmt::format("{} ({})", tag, count));
   line("tags", fmt::format("{}", fmt::join(tags, ", ")));
   return text;
 }

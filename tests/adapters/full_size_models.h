@@ -30,7 +30,9 @@ inline Json full_unet_config(ModelFamily family) {
     "projection_class_embeddings_input_dim": 2816,
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]})";
-  return Json::parse(family == ModelFamily::kSd1 ? kSd1 : family == ModelFamily::kSd2 ? kSd2 : kSdxl);
+  return Json::parse(family == ModelFamily::kSd1   ? kSd1
+                     : family == ModelFamily::kSd2 ? kSd2
+                                                   : kSdxl);
 }
 
 struct FullSizeModel {
@@ -50,8 +52,10 @@ inline FullSizeModel full_size_model(ModelFamily family) {
     return CLIPTextModel(config);
   };
   FullSizeModel model;
-  model.unet = UNet2DConditionModel(UNet2DConditionConfig::from_json(full_unet_config(family), "unet/config.json"));
-  model.text_encoder = family == ModelFamily::kSd2 ? text_model(1024, 23, {}) : text_model(768, 12, {});
+  model.unet = UNet2DConditionModel(
+      UNet2DConditionConfig::from_json(full_unet_config(family), "unet/config.json"));
+  model.text_encoder =
+      family == ModelFamily::kSd2 ? text_model(1024, 23, {}) : text_model(768, 12, {});
   model.layers.family = family;
   model.layers.components["unet"] = adaptable_layers(*model.unet);
   model.layers.components["text_encoder"] = adaptable_layers(*model.text_encoder);

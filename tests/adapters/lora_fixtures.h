@@ -76,12 +76,16 @@ inline FakeModel tiny_model(const std::string& name) {
                                         : ModelFamily::kSd1);
   for (const std::string component : {"unet", "text_encoder", "text_encoder_2"}) {
     const auto folder = golden("models/" + name) / component;
-    const auto file = folder / (component == "unet" ? "diffusion_pytorch_model.safetensors" : "model.safetensors");
+    const auto file = folder / (component == "unet" ? "diffusion_pytorch_model.safetensors"
+                                                    : "model.safetensors");
     if (!std::filesystem::exists(file)) continue;
     for (const auto& [key, tensor] : SafetensorsFile::open(file).state_dict()) {
-      if (!key.ends_with(".weight") || tensor.dim() < 2 || key.find("embedding.") != std::string::npos) continue;
+      if (!key.ends_with(".weight") || tensor.dim() < 2 ||
+          key.find("embedding.") != std::string::npos)
+        continue;
       std::string module = key.substr(0, key.size() - std::string(".weight").size());
-      const bool has_prefix = module.starts_with("text_model.") || module.starts_with("text_projection");
+      const bool has_prefix =
+          module.starts_with("text_model.") || module.starts_with("text_projection");
       if (component != "unet" && !has_prefix) module = "text_model." + module;
       model.add({component, module}, tensor);
     }
@@ -105,21 +109,24 @@ inline const LayerName kProjIn{"unet", "mid_block.attentions.0.proj_in"};
 inline const LayerName kConv{"unet", "mid_block.resnets.0.conv1"};
 inline const LayerName kFc1{"text_encoder", "text_model.encoder.layers.0.mlp.fc1"};
 /// kohya's spelling of kToQ, for hand-made files.
-inline const std::string kToQKey = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q";
+inline const std::string kToQKey =
+    "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_q";
 inline const std::string kConvKey = "lora_unet_mid_block_resnets_0_conv1";
 
 inline Tensor noise(std::vector<int64_t> shape, uint64_t seed) {
   return torch::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed));
 }
 
-inline std::filesystem::path write_tensors(const TempFolder& folder, const std::string& name, const StateDict& tensors,
-                                           const std::map<std::string, std::string>& metadata = {}) {
+inline std::filesystem::path write_tensors(
+    const TempFolder& folder, const std::string& name, const StateDict& tensors,
+    const std::map<std::string, std::string>& metadata = {}) {
   return write_safetensors(folder / name, OnExist::kOverwrite, tensors, metadata);
 }
 
 /// A pair of factors for kToQ, rank 2.
 inline StateDict small_lora() {
-  return {{kToQKey + ".lora_down.weight", noise({2, 8}, 1)}, {kToQKey + ".lora_up.weight", noise({8, 2}, 2)}};
+  return {{kToQKey + ".lora_down.weight", noise({2, 8}, 1)},
+          {kToQKey + ".lora_up.weight", noise({8, 2}, 2)}};
 }
 
 }  // namespace molar::test

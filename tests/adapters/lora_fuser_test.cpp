@@ -52,10 +52,13 @@ void expect_original(const FakeModel& model) {
 /// With a source, and without one (then the fuser keeps the originals).
 class LoraFuserSource : public testing::TestWithParam<bool> {
  protected:
-  WeightSource source(const FakeModel& model) const { return GetParam() ? model.source() : WeightSource(); }
+  WeightSource source(const FakeModel& model) const {
+    return GetParam() ? model.source() : WeightSource();
+  }
 };
-INSTANTIATE_TEST_SUITE_P(Source, LoraFuserSource, testing::Bool(),
-                         [](const auto& info) { return std::string(info.param ? "Given" : "Kept"); });
+INSTANTIATE_TEST_SUITE_P(Source, LoraFuserSource, testing::Bool(), [](const auto& row) {
+  return std::string(row.param ? "Given" : "Kept");
+});
 
 TEST_P(LoraFuserSource, AddsStrengthTimesTheChangeAndTakesItBackExactly) {
   FakeModel model = small_model();
@@ -66,7 +69,9 @@ TEST_P(LoraFuserSource, AddsStrengthTimesTheChangeAndTakesItBackExactly) {
   EXPECT_TRUE(fuser.attached());
   EXPECT_EQ(fuser.num_changed_layers(), 4);
   for (const auto& [name, layer] : weights.layers)
-    EXPECT_TRUE(is_close(model.layer(name).weight(), model.original(name) + 0.75 * layer.delta(), kRounding)) << name.module;
+    EXPECT_TRUE(is_close(model.layer(name).weight(), model.original(name) + 0.75 * layer.delta(),
+                         kRounding))
+        << name.module;
   EXPECT_EQ(model.layer(kToK).num_changes, 0);
   fuser.detach();
   EXPECT_FALSE(fuser.attached());
@@ -75,20 +80,24 @@ TEST_P(LoraFuserSource, AddsStrengthTimesTheChangeAndTakesItBackExactly) {
 
 TEST_P(LoraFuserSource, SumsSeveralFilesInOneGo) {
   FakeModel model = small_model();
-  const LoraWeights first = lora_for(model, {kToQ, kConv}, 3), second = lora_for(model, {kToQ, kToK}, 8);
+  const LoraWeights first = lora_for(model, {kToQ, kConv}, 3),
+                    second = lora_for(model, {kToQ, kToK}, 8);
   LoraFuser fuser(model.layers, source(model));
   fuser.attach({{&first, 0.5}, {&second, -1.25}});
   EXPECT_EQ(fuser.num_changed_layers(), 3);
-  const Tensor both = model.original(kToQ) + 0.5 * first.layers.at(kToQ).delta() - 1.25 * second.layers.at(kToQ).delta();
+  const Tensor both = model.original(kToQ) + 0.5 * first.layers.at(kToQ).delta() -
+                      1.25 * second.layers.at(kToQ).delta();
   EXPECT_TRUE(is_close(model.layer(kToQ).weight(), both, kRounding));
-  EXPECT_TRUE(is_close(model.layer(kToK).weight(), model.original(kToK) - 1.25 * second.layers.at(kToK).delta(), kRounding));
+  EXPECT_TRUE(is_close(model.layer(kToK).weight(),
+                       model.original(kToK) - 1.25 * second.layers.at(kToK).delta(), kRounding));
   fuser.detach();
   expect_original(model);
 }
 
 TEST_P(LoraFuserSource, AttachingAgainStartsFromTheOriginals) {
   FakeModel model = small_model();
-  const LoraWeights first = lora_for(model, {kToQ, kConv}, 3), second = lora_for(model, {kToQ, kToK}, 8);
+  const LoraWeights first = lora_for(model, {kToQ, kConv}, 3),
+                    second = lora_for(model, {kToQ, kToK}, 8);
   LoraFuser fuser(model.layers, source(model));
   for (int i = 0; i < 5; ++i) fuser.attach({{&first, 3.0}});
   fuser.attach({{&second, 1.0}});
@@ -117,7 +126,8 @@ TEST_P(LoraFuserSource, KeepsTypeAndLayoutOfEveryWeight) {
       EXPECT_EQ(fused.strides(), model.original(name).strides());
       // One rounding to the weight's type, of the float32 sum.
       const Tensor wanted = (model.original(name).to(at::kFloat) + layer.delta()).to(dtype);
-      EXPECT_TRUE(is_close(fused, wanted, {.atol = 1e-5, .rtol = dtype == at::kFloat ? 1e-5 : 8e-3}));
+      EXPECT_TRUE(
+          is_close(fused, wanted, {.atol = 1e-5, .rtol = dtype == at::kFloat ? 1e-5 : 8e-3}));
     }
     fuser.detach();
     expect_original(model);
@@ -130,13 +140,15 @@ TEST(LoraFuser, HalfPrecisionRoundsTheSumOfAllFilesOnce) {
   const auto one = [] {
     LoraWeights weights;
     LoraLayer layer;
-    layer.factors = LowRankFactors{.down = torch::ones({1, 1}), .up = torch::ones({1, 1}), .mid = {}};
+    layer.factors =
+        LowRankFactors{.down = torch::ones({1, 1}), .up = torch::ones({1, 1}), .mid = {}};
     layer.weight_shape = {1, 1};
     weights.layers[kToQ] = layer;
     return weights;
   }();
   LoraFuser fuser(model.layers, model.source());
-  // Neighbours of 2048 in half precision are 2 apart: rounding after each file would lose every one.
+  // Neighbours of 2048 in half precision are 2 apart: rounding after each file would lose every
+  // one.
   fuser.attach({{&one}, {&one}, {&one}, {&one}});
   EXPECT_EQ(model.layer(kToQ).weight().item<double>(), 2052.0);
 }
@@ -156,16 +168,19 @@ TEST(LoraFuser, NeverWritesIntoTheOriginalTensors) {
   const LoraWeights weights = lora_for(model, {kToQ, kToK, kProjIn, kConv, kFc1}, 3);
   LoraFuser fuser(model.layers, model.source());
   fuser.attach({{&weights, 1.0}});
-  for (const auto& [name, weight] : model.originals()) EXPECT_TRUE(at::equal(weight, copies.at(name))) << name.module;
+  for (const auto& [name, weight] : model.originals())
+    EXPECT_TRUE(at::equal(weight, copies.at(name))) << name.module;
 }
 
 TEST(LoraFuser, RefusesALoraOfAnotherModelAndLeavesThisOneClean) {
   FakeModel model = small_model(), other;
   other.add({"unet", "elsewhere"}, {4, 4});
-  const LoraWeights fits = lora_for(model, {kToQ}, 3), foreign = lora_for(other, {{"unet", "elsewhere"}}, 3);
+  const LoraWeights fits = lora_for(model, {kToQ}, 3),
+                    foreign = lora_for(other, {{"unet", "elsewhere"}}, 3);
   LoraFuser fuser(model.layers, model.source());
   fuser.attach({{&fits}});
-  test::expect_error<Error>([&] { fuser.attach({{&fits}, {&foreign}}); }, {"elsewhere", "unet", "another"});
+  test::expect_error<Error>([&] { fuser.attach({{&fits}, {&foreign}}); },
+                            {"elsewhere", "unet", "another"});
   EXPECT_FALSE(fuser.attached());
   expect_original(model);
 }
@@ -195,12 +210,15 @@ TEST(LoraFuser, WorksInsideInferenceModeOnAModelThatOutlivesIt) {
   EXPECT_TRUE(x.grad().defined());
 }
 
-// ---- on the real modules ---------------------------------------------------------------------------------------
+// ---- on the real modules
+// ---------------------------------------------------------------------------------------
 
 /// The parameters of a module as they are now.
 std::map<std::string, Tensor> copy_of(const torch::nn::Module& module) {
   std::map<std::string, Tensor> copies;
-  for (const auto& parameter : module.named_parameters()) copies[parameter.key()] = parameter.value().clone();
+  for (const auto& parameter : module.named_parameters())
+    copies[parameter.key()] =  // packed convolutions compare by their plain values
+        parameter.value().is_mkldnn() ? parameter.value().to_dense() : parameter.value().clone();
   return copies;
 }
 
@@ -216,7 +234,10 @@ TEST(LoraFuser, ChangesWhatTheUNetComputesAndRestoresEveryBit) {
     const auto run = [&] {
       UNetConditioning conditioning;
       conditioning.encoder_hidden_states = noise({1, 7, 32}, 2).to(dtype);
-      return unet->forward(noise({1, 4, 8, 8}, 1).to(dtype), torch::full({1}, 500, at::kLong), conditioning).clone();
+      return unet
+          ->forward(noise({1, 4, 8, 8}, 1).to(dtype), torch::full({1}, 500, at::kLong),
+                    conditioning)
+          .clone();
     };
     const auto before = copy_of(*unet);
     const Tensor plain = run();
@@ -225,7 +246,8 @@ TEST(LoraFuser, ChangesWhatTheUNetComputesAndRestoresEveryBit) {
       fuser.attach({{&weights, 0.5}});
       EXPECT_FALSE(is_close(run(), plain, {.atol = 1e-2, .rtol = 0}));
       fuser.detach();
-      for (const auto& [name, value] : copy_of(*unet)) EXPECT_TRUE(at::equal(value, before.at(name))) << name;
+      for (const auto& [name, value] : copy_of(*unet))
+        EXPECT_TRUE(at::equal(value, before.at(name))) << name;
       EXPECT_TRUE(at::equal(run(), plain)) << "bit for bit";
     }
   }

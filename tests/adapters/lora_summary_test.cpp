@@ -12,7 +12,8 @@ using test::small_lora;
 using test::TempFolder;
 using test::write_tensors;
 
-LoraSummary describe(const StateDict& tensors, const std::map<std::string, std::string>& metadata = {}) {
+LoraSummary describe(const StateDict& tensors,
+                     const std::map<std::string, std::string>& metadata = {}) {
   const TempFolder folder;
   return describe_lora(write_tensors(folder, "dog.safetensors", tensors, metadata));
 }
@@ -74,33 +75,40 @@ TEST(DescribeLora, TellsTextEncodersApartWithoutAModel) {
       {"text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc1", "text_encoder_2"},
   };
   for (const auto& [module, component] : keys) {
-    const LoraSummary summary = describe({{module + ".lora_A.weight", noise({2, 8}, 1)}, {module + ".lora_B.weight", noise({8, 2}, 1)}});
+    const LoraSummary summary = describe({{module + ".lora_A.weight", noise({2, 8}, 1)},
+                                          {module + ".lora_B.weight", noise({8, 2}, 1)}});
     ASSERT_EQ(summary.components.size(), 1U);
     EXPECT_EQ(summary.components.begin()->first, component) << module;
   }
 }
 
 TEST(DescribeLora, DescribesLorasForModelsThatMolarDoesNotHave) {
-  const LoraSummary summary = describe({{"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", noise({2, 8}, 1)},
-                                        {"transformer.single_transformer_blocks.0.attn.to_q.lora_B.weight", noise({8, 2}, 1)}});
+  const LoraSummary summary = describe(
+      {{"transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight", noise({2, 8}, 1)},
+       {"transformer.single_transformer_blocks.0.attn.to_q.lora_B.weight", noise({8, 2}, 1)}});
   EXPECT_EQ(summary.base_guess, "Flux");
 }
 
 TEST(DescribeLora, RefusesWhatIsNoLora) {
-  test::expect_error<FileError>([] { describe({{"model.diffusion_model.x.weight", noise({2, 2}, 1)}}); }, {"model checkpoint"});
-  test::expect_error<FileError>([] { describe_lora("nowhere.safetensors"); }, {"nowhere.safetensors", "does not exist"});
+  test::expect_error<FileError>(
+      [] { describe({{"model.diffusion_model.x.weight", noise({2, 2}, 1)}}); },
+      {"model checkpoint"});
+  test::expect_error<FileError>([] { describe_lora("nowhere.safetensors"); },
+                                {"nowhere.safetensors", "does not exist"});
 }
 
 TEST(DescribeLora, ShowsWhatPeopleWroteIntoTheMetadata) {
   const LoraSummary summary = describe(
-      small_lora(), {{"ss_output_name", "dog_v3"},
-                     {"modelspec.title", "Dog"},
-                     {"modelspec.trigger_phrase", "a sks dog"},
-                     {"modelspec.license", "CC0"},
-                     {"modelspec.author", "None"},
-                     {"ss_sd_model_name", "v1-5.safetensors"},
-                     {"ss_training_comment", "first try"},
-                     {"ss_tag_frequency", R"({"10_sks dog": {"dog": 12, "grass": 3}, "reg": {"grass": 4, "bad": "x"}, "odd": 1})"}});
+      small_lora(),
+      {{"ss_output_name", "dog_v3"},
+       {"modelspec.title", "Dog"},
+       {"modelspec.trigger_phrase", "a sks dog"},
+       {"modelspec.license", "CC0"},
+       {"modelspec.author", "None"},
+       {"ss_sd_model_name", "v1-5.safetensors"},
+       {"ss_training_comment", "first try"},
+       {"ss_tag_frequency",
+        R"({"10_sks dog": {"dog": 12, "grass": 3}, "reg": {"grass": 4, "bad": "x"}, "odd": 1})"}});
   const LoraDocumentation& words = summary.documentation;
   EXPECT_EQ(words.title, "Dog");
   EXPECT_EQ(words.trigger_words, "a sks dog");
@@ -108,10 +116,12 @@ TEST(DescribeLora, ShowsWhatPeopleWroteIntoTheMetadata) {
   EXPECT_EQ(words.author, "");
   EXPECT_EQ(words.base_model, "v1-5.safetensors");
   EXPECT_EQ(words.description, "first try");
-  EXPECT_EQ(words.top_tags, (std::vector<std::pair<std::string, int64_t>>{{"dog", 12}, {"grass", 7}}));
+  EXPECT_EQ(words.top_tags,
+            (std::vector<std::pair<std::string, int64_t>>{{"dog", 12}, {"grass", 7}}));
   const std::string text = summary.to_text();
-  for (const char* line : {"kind: LoRA\n", "keys: 2 (kohya)\n", "unet: 1 layers, rank 2, alpha 2\n", "trigger words: a sks dog\n",
-                           "licence: CC0\n", "tags: dog (12), grass (7)\n"})
+  for (const char* line :
+       {"kind: LoRA\n", "keys: 2 (kohya)\n", "unet: 1 layers, rank 2, alpha 2\n",
+        "trigger words: a sks dog\n", "licence: CC0\n", "tags: dog (12), grass (7)\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   EXPECT_EQ(text.find("author"), std::string::npos);
   const Json json = summary.to_json();
@@ -130,7 +140,8 @@ TEST(ReadLoraDocumentation, IgnoresTagsThatAreNoTable) {
 TEST(IsLora, TellsByKeysAlone) {
   const TempFolder folder;
   const auto is = [&](const std::string& key) {
-    return is_lora(SafetensorsFile::open(write_tensors(folder, "x.safetensors", {{key, noise({2, 2}, 1)}})));
+    return is_lora(
+        SafetensorsFile::open(write_tensors(folder, "x.safetensors", {{key, noise({2, 2}, 1)}})));
   };
   EXPECT_TRUE(is("a.lora_down.weight"));
   EXPECT_TRUE(is("a.dora_scale"));

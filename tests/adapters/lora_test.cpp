@@ -10,7 +10,8 @@ using test::noise;
 // Products of float32 factors in another order of sums.
 constexpr Tolerance kRounding{.atol = 1e-5, .rtol = 1e-5};
 
-LoraLayer layer_of(decltype(LoraLayer::factors) factors, std::vector<int64_t> shape, double scale = 0.5) {
+LoraLayer layer_of(decltype(LoraLayer::factors) factors, std::vector<int64_t> shape,
+                   double scale = 0.5) {
   LoraLayer layer;
   layer.factors = std::move(factors);
   layer.weight_shape = std::move(shape);
@@ -22,26 +23,47 @@ LoraLayer layer_of(decltype(LoraLayer::factors) factors, std::vector<int64_t> sh
 std::map<std::string, LoraLayer> layers_of_every_kind() {
   const std::vector<int64_t> linear{6, 4}, kernel{6, 4, 3, 3};
   std::map<std::string, LoraLayer> layers;
-  layers["linear"] = layer_of(LowRankFactors{.down = noise({2, 4}, 1), .up = noise({6, 2}, 2), .mid = {}}, linear);
-  layers["linear as 1x1 convolution"] =
-      layer_of(LowRankFactors{.down = noise({2, 4, 1, 1}, 1), .up = noise({6, 2, 1, 1}, 2), .mid = {}}, linear);
-  layers["1x1 convolution as linear"] =
-      layer_of(LowRankFactors{.down = noise({2, 4}, 1), .up = noise({6, 2}, 2), .mid = {}}, {6, 4, 1, 1});
-  layers["convolution"] =
-      layer_of(LowRankFactors{.down = noise({2, 4, 3, 3}, 1), .up = noise({6, 2, 1, 1}, 2), .mid = {}}, kernel);
-  layers["CP convolution"] = layer_of(
-      LowRankFactors{.down = noise({2, 4, 1, 1}, 1), .up = noise({6, 3, 1, 1}, 2), .mid = noise({3, 2, 3, 3}, 3)}, kernel);
-  HadamardFactors loha{.w1_a = noise({6, 1}, 1), .w1_b = noise({1, 4}, 2), .w2_a = noise({6, 1}, 3), .w2_b = noise({1, 4}, 4),
-                       .t1 = {}, .t2 = {}};
+  layers["linear"] =
+      layer_of(LowRankFactors{.down = noise({2, 4}, 1), .up = noise({6, 2}, 2), .mid = {}}, linear);
+  layers["linear as 1x1 convolution"] = layer_of(
+      LowRankFactors{.down = noise({2, 4, 1, 1}, 1), .up = noise({6, 2, 1, 1}, 2), .mid = {}},
+      linear);
+  layers["1x1 convolution as linear"] = layer_of(
+      LowRankFactors{.down = noise({2, 4}, 1), .up = noise({6, 2}, 2), .mid = {}}, {6, 4, 1, 1});
+  layers["convolution"] = layer_of(
+      LowRankFactors{.down = noise({2, 4, 3, 3}, 1), .up = noise({6, 2, 1, 1}, 2), .mid = {}},
+      kernel);
+  layers["CP convolution"] = layer_of(LowRankFactors{.down = noise({2, 4, 1, 1}, 1),
+                                                     .up = noise({6, 3, 1, 1}, 2),
+                                                     .mid = noise({3, 2, 3, 3}, 3)},
+                                      kernel);
+  HadamardFactors loha{.w1_a = noise({6, 1}, 1),
+                       .w1_b = noise({1, 4}, 2),
+                       .w2_a = noise({6, 1}, 3),
+                       .w2_b = noise({1, 4}, 4),
+                       .t1 = {},
+                       .t2 = {}};
   layers["LoHa"] = layer_of(loha, linear);
-  loha = {.w1_a = noise({6, 3}, 1), .w1_b = noise({3, 4}, 2), .w2_a = noise({6, 3}, 3), .w2_b = noise({3, 4}, 4),
-          .t1 = {}, .t2 = {}};
+  loha = {.w1_a = noise({6, 3}, 1),
+          .w1_b = noise({3, 4}, 2),
+          .w2_a = noise({6, 3}, 3),
+          .w2_b = noise({3, 4}, 4),
+          .t1 = {},
+          .t2 = {}};
   layers["LoHa of full rank"] = layer_of(loha, linear);
-  loha = {.w1_a = noise({6, 2}, 1), .w1_b = noise({2, 36}, 2), .w2_a = noise({6, 2}, 3), .w2_b = noise({2, 36}, 4),
-          .t1 = {}, .t2 = {}};
+  loha = {.w1_a = noise({6, 2}, 1),
+          .w1_b = noise({2, 36}, 2),
+          .w2_a = noise({6, 2}, 3),
+          .w2_b = noise({2, 36}, 4),
+          .t1 = {},
+          .t2 = {}};
   layers["LoHa convolution"] = layer_of(loha, kernel);
-  loha = {.w1_a = noise({2, 6}, 1), .w1_b = noise({2, 4}, 2), .w2_a = noise({2, 6}, 3), .w2_b = noise({2, 4}, 4),
-          .t1 = noise({2, 2, 3, 3}, 5), .t2 = noise({2, 2, 3, 3}, 6)};
+  loha = {.w1_a = noise({2, 6}, 1),
+          .w1_b = noise({2, 4}, 2),
+          .w2_a = noise({2, 6}, 3),
+          .w2_b = noise({2, 4}, 4),
+          .t1 = noise({2, 2, 3, 3}, 5),
+          .t2 = noise({2, 2, 3, 3}, 6)};
   layers["LoHa CP convolution"] = layer_of(loha, kernel);
   KroneckerFactors lokr;
   lokr.w1 = noise({2, 2}, 1);
@@ -136,7 +158,8 @@ TEST(LoraLayer, LoHaCoreStandsBetweenItsFactors) {
   const LoraLayer layer = layers_of_every_kind()["LoHa CP convolution"];
   const auto& f = std::get<HadamardFactors>(layer.factors);
   const Tensor delta = layer.delta();
-  const auto side = [&](const Tensor& core, const Tensor& a, const Tensor& b, int64_t o, int64_t i, int64_t y, int64_t x) {
+  const auto side = [&](const Tensor& core, const Tensor& a, const Tensor& b, int64_t o, int64_t i,
+                        int64_t y, int64_t x) {
     double sum = 0;
     for (int64_t p = 0; p < 2; ++p)
       for (int64_t q = 0; q < 2; ++q) sum += at(core, {p, q, y, x}) * at(a, {p, o}) * at(b, {q, i});
@@ -146,7 +169,8 @@ TEST(LoraLayer, LoHaCoreStandsBetweenItsFactors) {
     for (int64_t i = 0; i < 4; ++i)
       for (int64_t tap = 0; tap < 9; ++tap) {
         const int64_t y = tap / 3, x = tap % 3;
-        const double wanted = side(f.t1, f.w1_a, f.w1_b, o, i, y, x) * side(f.t2, f.w2_a, f.w2_b, o, i, y, x);
+        const double wanted =
+            side(f.t1, f.w1_a, f.w1_b, o, i, y, x) * side(f.t2, f.w2_a, f.w2_b, o, i, y, x);
         EXPECT_NEAR(at(delta, {o, i, y, x}), 0.5 * wanted, 1e-4);
       }
 }
@@ -174,32 +198,49 @@ TEST(LoraLayer, LoKrCoreStandsInItsSecondFactor) {
         double second = 0;
         for (int64_t p = 0; p < 2; ++p)
           for (int64_t q = 0; q < 2; ++q)
-            second += at(f.t2, {p, q, tap / 3, tap % 3}) * at(f.w2_a, {p, o % 3}) * at(f.w2_b, {q, i % 2});
-        EXPECT_NEAR(at(delta, {o, i, tap / 3, tap % 3}), 0.5 * at(f.w1, {o / 3, i / 2}) * second, 1e-5);
+            second += at(f.t2, {p, q, tap / 3, tap % 3}) * at(f.w2_a, {p, o % 3}) *
+                      at(f.w2_b, {q, i % 2});
+        EXPECT_NEAR(at(delta, {o, i, tap / 3, tap % 3}), 0.5 * at(f.w1, {o / 3, i / 2}) * second,
+                    1e-5);
       }
 }
 
 TEST(LoraLayer, MatricesMultiplyToTheChangeForEveryKind) {
   for (const auto& [name, layer] : layers_of_every_kind()) {
     const LoraMatrices matrices = layer.matrices();
-    EXPECT_TRUE(is_close(at::matmul(matrices.up, matrices.down).reshape(layer.weight_shape), layer.delta(), kRounding))
+    EXPECT_TRUE(is_close(at::matmul(matrices.up, matrices.down).reshape(layer.weight_shape),
+                         layer.delta(), kRounding))
         << name;
   }
 }
 
 TEST(LoraLayer, MatricesHaveTheSmallestExactRank) {
   const auto layers = layers_of_every_kind();
-  const std::map<std::string, int64_t> wanted{{"linear", 2}, {"LoHa", 1}, {"LoHa of full rank", 4}, {"LoHa convolution", 4},
-                                              {"LoHa CP convolution", 6}, {"LoKr", 2}, {"LoKr of whole factors", 4},
-                                              {"LoKr convolution", 2}, {"CP convolution", 3}, {"sum", 2 + 4 + 3}};
-  for (const auto& [name, rank] : wanted) EXPECT_EQ(layers.at(name).matrices().down.size(0), rank) << name;
+  const std::map<std::string, int64_t> wanted{{"linear", 2},
+                                              {"LoHa", 1},
+                                              {"LoHa of full rank", 4},
+                                              {"LoHa convolution", 4},
+                                              {"LoHa CP convolution", 6},
+                                              {"LoKr", 2},
+                                              {"LoKr of whole factors", 4},
+                                              {"LoKr convolution", 2},
+                                              {"CP convolution", 3},
+                                              {"sum", 2 + 4 + 3}};
+  for (const auto& [name, rank] : wanted)
+    EXPECT_EQ(layers.at(name).matrices().down.size(0), rank) << name;
 }
 
 TEST(LoraLayer, RankIsTheOneThatAlphaIsDividedBy) {
   const auto layers = layers_of_every_kind();
-  const std::map<std::string, int64_t> wanted{{"linear", 2}, {"convolution", 2}, {"CP convolution", 2}, {"LoHa convolution", 2},
-                                              {"LoHa CP convolution", 2}, {"LoKr", 1}, {"LoKr CP convolution", 2},
-                                              {"LoKr of whole factors", 4}, {"sum", 6}};
+  const std::map<std::string, int64_t> wanted{{"linear", 2},
+                                              {"convolution", 2},
+                                              {"CP convolution", 2},
+                                              {"LoHa convolution", 2},
+                                              {"LoHa CP convolution", 2},
+                                              {"LoKr", 1},
+                                              {"LoKr CP convolution", 2},
+                                              {"LoKr of whole factors", 4},
+                                              {"sum", 6}};
   for (const auto& [name, rank] : wanted) EXPECT_EQ(layers.at(name).rank(), rank) << name;
 }
 
@@ -221,13 +262,16 @@ TEST(LoraLayer, HalfPrecisionFactorsMultiplyInFloat32) {
   const Tensor down = noise({2, 4}, 1).to(at::kHalf), up = noise({6, 2}, 2).to(at::kHalf);
   const LoraLayer layer = layer_of(LowRankFactors{.down = down, .up = up, .mid = {}}, {6, 4}, 1.0);
   EXPECT_EQ(layer.delta().scalar_type(), at::kFloat);
-  EXPECT_TRUE(is_close(layer.delta(), at::matmul(up.to(at::kFloat), down.to(at::kFloat)), {.atol = 0, .rtol = 1e-6}));
+  EXPECT_TRUE(is_close(layer.delta(), at::matmul(up.to(at::kFloat), down.to(at::kFloat)),
+                       {.atol = 0, .rtol = 1e-6}));
 }
 
 TEST(LoraLayer, RefusesAWeightOfAnotherShapeOrType) {
   const LoraLayer layer = layers_of_every_kind()["linear"];
-  test::expect_error<Error>([&] { layer.add_delta_to_(torch::zeros({4, 6}), 1.0); }, {"internal", "[6, 4]", "[4, 6]"});
-  test::expect_error<Error>([&] { layer.add_delta_to_(torch::zeros({6, 4}, at::kHalf), 1.0); }, {"internal", "float16"});
+  test::expect_error<Error>([&] { layer.add_delta_to_(torch::zeros({4, 6}), 1.0); },
+                            {"internal", "[6, 4]", "[4, 6]"});
+  test::expect_error<Error>([&] { layer.add_delta_to_(torch::zeros({6, 4}, at::kHalf), 1.0); },
+                            {"internal", "float16"});
 }
 
 TEST(LoraLayer, TensorsAreTheDefinedFactors) {

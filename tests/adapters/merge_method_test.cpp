@@ -55,7 +55,8 @@ TEST(MergeMethods, AutoIsDirectAndEveryNameIsListed) {
 }
 
 TEST(MergeMethods, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  test::expect_error<ConfigError>([] { resolve_merge_method("sum"); }, {"'sum'", "auto, direct, concat"});
+  test::expect_error<ConfigError>([] { resolve_merge_method("sum"); },
+                                  {"'sum'", "auto, direct, concat"});
   test::expect_error<ConfigError>([] { merge_loras("sum", two_roles()); }, {"'sum'"});
 }
 
@@ -69,7 +70,8 @@ TEST_P(ExactMerge, IsTheSumOfTheChangesTimesTheirStrengths) {
   for (const auto& [name, layer] : merged.layers) {
     Tensor wanted = torch::zeros(layer.weight_shape);
     for (const MergeInput& input : inputs)
-      if (input.weights.layers.contains(name)) wanted += input.strength * input.weights.layers.at(name).delta();
+      if (input.weights.layers.contains(name))
+        wanted += input.strength * input.weights.layers.at(name).delta();
     EXPECT_TRUE(is_close(layer.delta(), wanted, kRounding)) << name.module;
   }
   EXPECT_EQ(merged.layers.at(kToK).weight_shape, (std::vector<int64_t>{8, 6}));
@@ -78,19 +80,25 @@ TEST_P(ExactMerge, IsTheSumOfTheChangesTimesTheirStrengths) {
 TEST_P(ExactMerge, FusesLikeTheFilesFusedTogether) {
   const auto inputs = two_roles();
   FakeModel together = small_model(), merged_model = small_model();
-  LoraFuser first(together.layers, together.source()), second(merged_model.layers, merged_model.source());
-  first.attach({{&inputs[0].weights, inputs[0].strength}, {&inputs[1].weights, inputs[1].strength}});
+  LoraFuser first(together.layers, together.source()),
+      second(merged_model.layers, merged_model.source());
+  first.attach(
+      {{&inputs[0].weights, inputs[0].strength}, {&inputs[1].weights, inputs[1].strength}});
   const LoraWeights merged = merge_loras(GetParam(), inputs);
   second.attach({{&merged}});
   for (const auto& [name, weight] : together.originals())
-    EXPECT_TRUE(is_close(merged_model.layer(name).weight(), together.layer(name).weight(), kRounding)) << name.module;
+    EXPECT_TRUE(
+        is_close(merged_model.layer(name).weight(), together.layer(name).weight(), kRounding))
+        << name.module;
 }
 
 TEST_P(ExactMerge, TakesAnyNumberOfFilesOfAnyKind) {
   FakeModel model = tiny_model("sd15-tiny");
   std::vector<MergeInput> inputs;
-  for (const char* name : {"sd15-kohya/lora.safetensors", "sd15-peft-loha", "sd15-peft-lokr", "sd15-diffusers/lora.safetensors"})
-    inputs.push_back({.weights = load_lora(golden(std::string("lora/") + name), model.layers), .strength = 0.5});
+  for (const char* name : {"sd15-kohya/lora.safetensors", "sd15-peft-loha", "sd15-peft-lokr",
+                           "sd15-diffusers/lora.safetensors"})
+    inputs.push_back(
+        {.weights = load_lora(golden(std::string("lora/") + name), model.layers), .strength = 0.5});
   const LoraWeights merged = merge_loras(GetParam(), inputs);
   size_t shared_by_all = 0;
   for (const auto& [name, layer] : merged.layers) {
@@ -125,7 +133,9 @@ TEST(ConcatMerge, FactorsAreThoseOfTheFilesSideBySide) {
   EXPECT_TRUE(at::equal(factors.up, at::cat({subject.up, style.up}, 1)));
   const double subject_scale = 0.75 * inputs[0].weights.layers.at(kToQ).scale;
   const double style_scale = -1.5 * inputs[1].weights.layers.at(kToQ).scale;
-  EXPECT_TRUE(is_close(factors.down, at::cat({subject_scale * subject.down, style_scale * style.down}, 0), kRounding));
+  EXPECT_TRUE(is_close(factors.down,
+                       at::cat({subject_scale * subject.down, style_scale * style.down}, 0),
+                       kRounding));
 }
 
 TEST(ConcatMerge, ConvolutionsKeepTheirShapeAndRanksAdd) {
@@ -152,13 +162,15 @@ TEST(MergeLoras, RefusesWhatCannotBeMerged) {
   test::expect_error<Error>([] { merge_loras("direct", {}); }, {"at least one"});
   auto inputs = two_roles(NAN);
   inputs[0].weights.path = "dog.safetensors";
-  test::expect_error<Error>([&] { merge_loras("direct", inputs); }, {"dog.safetensors", "nan", "finite"});
+  test::expect_error<Error>([&] { merge_loras("direct", inputs); },
+                            {"dog.safetensors", "nan", "finite"});
   inputs = two_roles();
   inputs[0].weights.path = "dog.safetensors";
   inputs[1].weights.path = "ink.safetensors";
   inputs[1].weights.layers[kToQ] = low_rank({8, 4}, 2, 1);
-  test::expect_error<Error>([&] { merge_loras("concat", inputs); },
-                            {"dog.safetensors", "ink.safetensors", kToQ.module, "[8, 8]", "[8, 4]"});
+  test::expect_error<Error>(
+      [&] { merge_loras("concat", inputs); },
+      {"dog.safetensors", "ink.safetensors", kToQ.module, "[8, 8]", "[8, 4]"});
 }
 
 TEST(RoleName, IsWhatTheCommandLineCallsIt) {

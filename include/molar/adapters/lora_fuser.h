@@ -21,13 +21,14 @@ struct WeightedLora {
 /// Call order: (attach | detach)*. Destruction leaves the model as it is.
 class LoraFuser {
  public:
-  /// `layers` point into modules that must outlive every later call. `source` gives original weights
-  /// back; where it is empty the fuser keeps the original tensors instead (one copy of each changed layer).
+  /// `layers` point into modules that must outlive every later call. `source` gives original
+  /// weights back; where it is empty the fuser keeps the original tensors instead (one copy of each
+  /// changed layer).
   LoraFuser(ModelLayers layers, WeightSource source);
 
-  /// Replaces whatever was attached. Always starts from the original weights, so nothing adds up over
-  /// repeated calls. If it throws, the model is as after detach().
-  /// Throws Error for a layer that the model lacks: the LoRA was loaded for another model.
+  /// Replaces whatever was attached. Always starts from the original weights, so nothing adds up
+  /// over repeated calls. If it throws, the model is as after detach(). Throws Error for a layer
+  /// that the model lacks: the LoRA was loaded for another model.
   void attach(const std::vector<WeightedLora>& loras);
   /// Gives every changed layer its own weight back. No effect where nothing is attached.
   void detach();

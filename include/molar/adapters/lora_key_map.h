@@ -1,7 +1,8 @@
 /// Every spelling of LoRA keys that molar reads, as tables: a new training tool is a new row.
 ///
-/// A key is prefix + module + suffix. The suffix says which factor it is, the prefix which component; the
-/// module is looked up in a dictionary made from the model, because '_' for '.' cannot be undone by text alone.
+/// A key is prefix + module + suffix. The suffix says which factor it is, the prefix which
+/// component; the module is looked up in a dictionary made from the model, because '_' for '.'
+/// cannot be undone by text alone.
 #pragma once
 
 #include <optional>
@@ -45,7 +46,8 @@ struct LoraSuffix {
 
 struct LoraPrefix {
   std::string_view text;
-  std::string_view component;  ///< empty: any, tried in the order unet, text_encoder, text_encoder_2
+  std::string_view
+      component;  ///< empty: any, tried in the order unet, text_encoder, text_encoder_2
   std::string_view family;
 };
 
@@ -63,8 +65,8 @@ std::optional<LoraKey> split_lora_key(std::string_view key);
 /// '.' -> '_', after what older diffusers put between module and factor (".processor") is dropped.
 std::string flatten_module_name(std::string_view module);
 
-/// The name of a UNet module in the original single-file layout (`input_blocks.4.1...`); nullopt where it
-/// has none. `unet` is the whole index: block sizes are counted in it.
+/// The name of a UNet module in the original single-file layout (`input_blocks.4.1...`); nullopt
+/// where it has none. `unet` is the whole index: block sizes are counted in it.
 std::optional<std::string> ldm_module_name(const std::string& module, const LayerIndex& unet);
 
 /// The dictionary: flattened spelling -> layer, for one model.

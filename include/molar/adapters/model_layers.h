@@ -28,8 +28,8 @@ struct LayerName {
 /// Gives back a layer's own weight, equal bit for bit to the one before anything was attached.
 using WeightSource = std::function<Tensor(const LayerName&)>;
 
-/// Reads the weight again from the checkpoint's mapped file, as the loader read it. `checkpoint` must
-/// outlive the function.
+/// Reads the weight again from the checkpoint's mapped file, as the loader read it. `checkpoint`
+/// must outlive the function.
 WeightSource weights_from_checkpoint(const Checkpoint& checkpoint, const ComputeOptions& options);
 
 }  // namespace molar

@@ -8,9 +8,10 @@ LoraWeights merge_direct(const std::vector<MergeInput>& inputs) {
     for (const auto& [name, layer] : input.weights.layers) {
       LoraLayer term = layer;
       term.scale *= input.strength;
-      LoraLayer& sum =
-          merged.layers.try_emplace(name, LoraLayer{.factors = LoraSum{}, .weight_shape = layer.weight_shape})
-              .first->second;
+      LoraLayer& sum = merged.layers
+                           .try_emplace(name, LoraLayer{.factors = LoraSum{},
+                                                        .weight_shape = layer.weight_shape})
+                           .first->second;
       std::get<LoraSum>(sum.factors).terms.push_back(std::move(term));
     }
   return merged;

@@ -29,14 +29,15 @@ void check_inputs(const std::vector<MergeInput>& inputs) {
   std::map<LayerName, std::pair<const std::vector<int64_t>*, const MergeInput*>> shapes;
   for (const MergeInput& input : inputs) {
     if (!std::isfinite(input.strength))
-      throw Error(fmt::format("the strength of '{}' is {}, wanted a finite number", input.weights.path.string(),
-                              input.strength));
+      throw Error(fmt::format("the strength of '{}' is {}, wanted a finite number",
+                              input.weights.path.string(), input.strength));
     for (const auto& [name, layer] : input.weights.layers) {
       const auto [found, is_new] = shapes.try_emplace(name, &layer.weight_shape, &input);
       if (!is_new && *found->second.first != layer.weight_shape)
-        throw Error(fmt::format("'{}' and '{}' were loaded for different models: layer '{}' is {} and {}",
-                                found->second.second->weights.path.string(), input.weights.path.string(),
-                                name.module, shape_string(*found->second.first), shape_string(layer.weight_shape)));
+        throw Error(fmt::format(
+            "'{}' and '{}' were loaded for different models: layer '{}' is {} and {}",
+            found->second.second->weights.path.string(), input.weights.path.string(), name.module,
+            shape_string(*found->second.first), shape_string(layer.weight_shape)));
     }
   }
 }
@@ -45,9 +46,12 @@ void check_inputs(const std::vector<MergeInput>& inputs) {
 
 std::string_view role_name(LoraRole role) {
   switch (role) {
-    case LoraRole::kSubject: return "subject";
-    case LoraRole::kStyle: return "style";
-    case LoraRole::kOther: break;
+    case LoraRole::kSubject:
+      return "subject";
+    case LoraRole::kStyle:
+      return "style";
+    case LoraRole::kOther:
+      break;
   }
   return "lora";
 }
@@ -66,7 +70,9 @@ std::vector<std::string> merge_method_names() {
   return names;
 }
 
-std::string resolve_merge_method(const std::string& name) { return std::string(find_method(name).name); }
+std::string resolve_merge_method(const std::string& name) {
+  return std::string(find_method(name).name);
+}
 
 LoraWeights merge_loras(const std::string& name, const std::vector<MergeInput>& inputs) {
   const MergeMethod& method = find_method(name);
