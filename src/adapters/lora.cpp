@@ -25,7 +25,9 @@ Tensor as_float(const Tensor& factor) { return factor.to(at::kFloat); }
 Tensor as_rows(const Tensor& factor) { return as_float(factor).reshape({factor.size(0), -1}); }
 
 /// at::kron views its result by the strides of its arguments; these must be contiguous.
-Tensor kronecker_product(const Tensor& a, const Tensor& b) { return at::kron(a.contiguous(), b.contiguous()); }
+Tensor kronecker_product(const Tensor& a, const Tensor& b) {
+  return at::kron(a.contiguous(), b.contiguous());
+}
 
 /// The CP form of LyCORIS: core [i, j, kh, kw], rows [i, p], columns [j, r] -> [p, r, kh, kw].
 Tensor cp_product(const Tensor& core, const Tensor& rows, const Tensor& columns) {
@@ -160,7 +162,9 @@ Tensor as_matrix_in_place(const Tensor& weight) {
 /// Columns of `down` [r, in*kh*kw] in the order of the weight's memory.
 Tensor columns_as_in(const Tensor& weight, const Tensor& down) {
   if (weight.is_contiguous()) return down;
-  return down.reshape({down.size(0), weight.size(1), -1}).transpose(1, 2).reshape({down.size(0), -1});
+  return down.reshape({down.size(0), weight.size(1), -1})
+      .transpose(1, 2)
+      .reshape({down.size(0), -1});
 }
 
 }  // namespace

@@ -148,7 +148,8 @@ std::optional<std::string> plain_name(std::string_view pattern) {
 }
 
 /// peft's *_pattern: module names (or their ends) and the value that they have.
-std::map<std::string, double> read_pattern(const Json& config, const char* key, const std::string& source) {
+std::map<std::string, double> read_pattern(const Json& config, const char* key,
+                                           const std::string& source) {
   std::map<std::string, double> pattern;
   if (!config.contains(key) || config[key].is_null()) return pattern;
   const Json& patterns = config[key];
@@ -157,15 +158,16 @@ std::map<std::string, double> read_pattern(const Json& config, const char* key, 
   for (const auto& [text, value] : patterns.items()) {
     const auto name = plain_name(text);
     if (!name)
-      throw FileError(fmt::format("{}: {} '{}' is a regular expression, molar reads module names only", source,
-                                  key, text));
+      throw FileError(fmt::format(
+          "{}: {} '{}' is a regular expression, molar reads module names only", source, key, text));
     pattern.insert_or_assign(*name, values.get<double>(text));
   }
   return pattern;
 }
 
 /// A pattern is a module's name or the end of one, from a dot on; the longest that fits is meant.
-std::optional<double> value_for(const std::string& module, const std::map<std::string, double>& pattern,
+std::optional<double> value_for(const std::string& module,
+                                const std::map<std::string, double>& pattern,
                                 std::optional<double> otherwise) {
   size_t longest = 0;
   for (const auto& [name, value] : pattern) {
@@ -204,7 +206,8 @@ PeftScaling::PeftScaling(const Json& config, const std::string& source) {
 
 double PeftScaling::scale(const std::string& module, std::optional<int64_t> rank) const {
   const std::optional<double> alpha = value_for(module, alpha_pattern_, alpha_);
-  const std::optional<double> r = rank ? static_cast<double>(*rank) : value_for(module, rank_pattern_, rank_);
+  const std::optional<double> r =
+      rank ? static_cast<double>(*rank) : value_for(module, rank_pattern_, rank_);
   if (!alpha || !r) return 1.0;
   return rank_stabilised_ ? *alpha / std::sqrt(*r) : *alpha / *r;
 }

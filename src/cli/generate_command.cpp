@@ -137,7 +137,7 @@ CommandHelp generate_help() {
 }
 
 void run_generate(const GenerateOptions& options, const LogSession& log) {
-  const SignalGuard signals(options.run.quiet);
+  const CancellationToken& cancellation = handle_signals(options.run.quiet);
   std::optional<RecordedRequest> recorded;
   if (options.from) {
     recorded = read_recorded_request(*options.from);
@@ -165,7 +165,7 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
     return;
   }
   const std::unique_ptr<ProgressSink> progress = make_progress_display(progress_style(options));
-  draw(pipeline, request, {*progress, signals.token()}, writer, log);
+  draw(pipeline, request, {*progress, cancellation}, writer, log);
   repeat_warnings(log, options.run.quiet);
 }
 

@@ -5,19 +5,10 @@
 
 namespace molar::cli {
 
-/// While it lives, SIGINT, SIGTERM and SIGUSR1 request a stop of its token and say so on standard
-/// error (unless quiet); a second SIGINT or SIGTERM exits with 130 or 143. At most one at a time.
-class SignalGuard {
- public:
-  explicit SignalGuard(bool quiet);
-  ~SignalGuard();
-  SignalGuard(const SignalGuard&) = delete;
-  SignalGuard& operator=(const SignalGuard&) = delete;
-
-  const CancellationToken& token() const { return token_; }
-
- private:
-  CancellationToken token_;
-};
+/// From now on SIGINT, SIGTERM and SIGUSR1 request a stop and say so on standard error (unless
+/// quiet); a second SIGINT or SIGTERM exits with 130 or 143, a second SIGUSR1 changes nothing. The
+/// handlers stay until the process ends: a signal that comes while it cleans up must not end it in
+/// another way. Returns the token that the first signal sets.
+const CancellationToken& handle_signals(bool quiet);
 
 }  // namespace molar::cli

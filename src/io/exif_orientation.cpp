@@ -37,10 +37,10 @@ std::optional<int> exif_orientation(std::string_view exif) {
     const uint64_t field = directory + 2 + 12 * i;
     if (tiff.number(field, 2) != 0x0112U) continue;
     const auto type = tiff.number(field + 2, 2);
-    const size_t size_bytes = type == 1U ? 1 : type == 3U ? 2 : type == 4U ? 4 : 0;  // BYTE, SHORT, LONG
+    const size_t size_bytes = type == 3U ? 2 : type == 4U ? 4 : 0;  // SHORT, LONG
     const auto value = tiff.number(field + 8, size_bytes);
-    if (size_bytes == 0 || tiff.number(field + 4, 4) != 1U || !value) return std::nullopt;
-    return *value >= 1 && *value <= 8 ? static_cast<int>(*value) : 1;
+    const bool is_one_number = size_bytes > 0 && tiff.number(field + 4, 4) == 1U && value;
+    return is_one_number && *value >= 1 && *value <= 8 ? static_cast<int>(*value) : 1;
   }
   return std::nullopt;
 }

@@ -29,9 +29,12 @@ constexpr std::pair<std::string_view, std::string_view> kOtherFormats[] = {
 
 std::string_view name_format(std::string_view bytes) {
   if (bytes.empty()) return "an empty file";
-  if (bytes.starts_with("RIFF") && bytes.substr(8).starts_with("WEBP")) return "a WebP";
-  if (bytes.substr(4).starts_with("ftypavif")) return "an AVIF";
-  if (bytes.substr(4).starts_with("ftyp")) return "a HEIC or a video";
+  const auto holds = [&](size_t at, std::string_view magic) {
+    return bytes.size() > at && bytes.substr(at).starts_with(magic);
+  };
+  if (holds(0, "RIFF") && holds(8, "WEBP")) return "a WebP";
+  if (holds(4, "ftypavif")) return "an AVIF";
+  if (holds(4, "ftyp")) return "a HEIC or a video";
   for (const auto& [start, name] : kOtherFormats)
     if (bytes.starts_with(start)) return name;
   return "something else";
@@ -61,9 +64,7 @@ Tensor read_pixels(const std::filesystem::path& path) {
   } else if (bytes.starts_with("\xFF\xD8\xFF")) {
     picture = decode_jpeg(bytes, source);
   } else {
-    const std::string_view view(bytes);
-    throw InputError(fmt::format("{}: wanted a PNG or JPEG picture, found {}", source,
-                                 name_format(view.size() < 12 ? std::string(view).append(12, ' ') : view)));
+    throw InputError(fmt::format("{}: wanted a PNG or JPEG picture, found {}", source, name_format(bytes)));
   }
   return turned_upright(picture.pixels, picture.orientation).contiguous();
 }

@@ -102,6 +102,8 @@ std::string quote_infinities(std::string_view text) {
 
 /// Throws Json::exception, or FileError for what the grammar allows and we do not.
 Json parse_strict_json(std::string_view text, const std::string& source) {
+  if (text.find('\0') != std::string_view::npos)  // where the JSON library would stop reading
+    throw FileError(fmt::format("{} is not valid JSON: it holds a NUL byte", source));
   // One set of keys per open object: nlohmann itself keeps the last of two equal keys in silence.
   std::vector<std::unordered_set<std::string>> open_objects;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {

@@ -83,22 +83,27 @@ Tensor resize_lanczos(const Tensor& pixels, int64_t height_px, int64_t width_px)
                             dtype_name(pixels.scalar_type()), shape_string(pixels.sizes())));
   if (height_px < 1 || width_px < 1)
     throw Error(fmt::format("resize_lanczos: cannot make {} x {} pixels", width_px, height_px));
-  const int64_t channels = pixels.dim() == 3 ? pixels.size(2) : 1;
   const int64_t in_height = pixels.size(0), in_width = pixels.size(1);
+  const int64_t channels = pixels.dim() == 3 ? pixels.size(2) : 1;
   Tensor result = pixels.contiguous().reshape({in_height, in_width, channels});
-  const auto resize_height = [&] {
-    const int64_t row = result.size(1) * channels;
-    if (height_px != in_height)
-      result = resize_middle_axis(result.reshape({1, in_height, row}), height_px).reshape({height_px, -1, channels});
+  const auto resize_width = [&] {
+    if (width_px != result.size(1)) result = resize_middle_axis(result, width_px);
   };
-  // Pillow (from 13.0) begins with the height where it loses more than twice what the width loses; the
-  // order shows, because the picture between the passes is rounded.
-  const bool height_first = height_px < in_height && in_height - height_px > 2 * (in_width - width_px);
-  if (height_first) resize_height();
-  if (width_px != in_width) result = resize_middle_axis(result, width_px);
-  if (!height_first) resize_height();
-  return pixels.dim() == 3 ? result.reshape({height_px, width_px, channels})
-                           : result.reshape({height_px, width_px});
+  const auto resize_height = [&] {
+    const int64_t width = result.size(1);
+    if (height_px != result.size(0))
+      result = resize_middle_axis(result.reshape({1, result.size(0), width * channels}), height_px)
+                   .reshape({height_px, width, channels});
+  };
+  // The order shows in the last bit. Pillow since 13 (measured on 13.0.0; before: always the width first).
+  if (height_px < in_height && in_height - height_px > 2 * (in_width - width_px)) {
+    resize_height();
+    resize_width();
+  } else {
+    resize_width();
+    resize_height();
+  }
+  return pixels.dim() == 3 ? result : result.squeeze(2);
 }
 
 }  // namespace molar

@@ -270,6 +270,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, uint64_t data_
                                            const std::string& source) {
   if (!text.starts_with('{'))
     throw FileError(fmt::format("{}: the header does not start with '{{'; this is no safetensors file", source));
+  if (text.find('\0') != std::string_view::npos)  // where the JSON library would stop reading
+    throw FileError(fmt::format("{}: the header is not JSON (it holds a NUL byte); the file is corrupt", source));
   HeaderReader reader(source);
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
   SafetensorsHeader header = reader.take();

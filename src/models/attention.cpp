@@ -17,15 +17,15 @@ Tensor multi_head_attention(const Tensor& q, const Tensor& k, const Tensor& v, i
 
 AttentionImpl::AttentionImpl(const AttentionOptions& options)
     : heads_(options.heads),
-      to_q_(register_module("to_q", Linear(options.query_dim, options.heads * options.dim_head,
-                                           options.qkv_bias))),
-      to_k_(register_module("to_k", Linear(options.context_dim, options.heads * options.dim_head,
-                                           options.qkv_bias))),
+      to_q_(register_module(
+          "to_q", Linear(options.query_dim, options.heads * options.dim_head, options.qkv_bias))),
+      to_k_(register_module(
+          "to_k", Linear(options.context_dim, options.heads * options.dim_head, options.qkv_bias))),
       to_v_(register_module("to_v", Linear(options.context_dim, options.heads * options.dim_head,
                                            options.qkv_bias))) {
   const auto to_out = register_module("to_out", std::make_shared<torch::nn::Module>("ModuleList"));
-  to_out_ = to_out->register_module(
-      "0", Linear(options.heads * options.dim_head, options.query_dim));
+  to_out_ =
+      to_out->register_module("0", Linear(options.heads * options.dim_head, options.query_dim));
 }
 
 Tensor AttentionImpl::forward(const Tensor& x, const Tensor& context) {
@@ -56,12 +56,12 @@ BasicTransformerBlockImpl::BasicTransformerBlockImpl(const BasicTransformerBlock
       norm2_(register_module("norm2", LayerNorm(options.heads * options.dim_head))),
       norm3_(register_module("norm3", LayerNorm(options.heads * options.dim_head))),
       attn1_(register_module(
-          "attn1", Attention(AttentionOptions{
-                       .query_dim = options.heads * options.dim_head,
-                       .context_dim = options.only_cross_attention ? options.cross_attention_dim
-                                                                   : options.heads * options.dim_head,
-                       .heads = options.heads,
-                       .dim_head = options.dim_head}))),
+          "attn1", Attention(AttentionOptions{.query_dim = options.heads * options.dim_head,
+                                              .context_dim = options.only_cross_attention
+                                                                 ? options.cross_attention_dim
+                                                                 : options.heads * options.dim_head,
+                                              .heads = options.heads,
+                                              .dim_head = options.dim_head}))),
       attn2_(register_module(
           "attn2", Attention(AttentionOptions{.query_dim = options.heads * options.dim_head,
                                               .context_dim = options.cross_attention_dim,

@@ -20,8 +20,8 @@ using ConvolutionSignature = Tensor(const Tensor&, const Tensor&, const std::opt
                                     at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
                                     std::string_view, Scalars, std::optional<std::string_view>);
 
-using PackSignature = Tensor(const Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
-                             at::OptionalIntArrayRef);
+using PackSignature = Tensor(const Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef,
+                             int64_t, at::OptionalIntArrayRef);
 
 template <typename Signature>
 using Operator = std::optional<c10::TypedOperatorHandle<Signature>>;
@@ -43,8 +43,7 @@ const Operator<LinearSignature>& linear_operator() {
 }
 
 const Operator<ConvolutionSignature>& convolution_operator() {
-  static const auto found =
-      find_operator<ConvolutionSignature>("mkldnn::_convolution_pointwise");
+  static const auto found = find_operator<ConvolutionSignature>("mkldnn::_convolution_pointwise");
   return found;
 }
 
@@ -61,7 +60,8 @@ std::optional<Tensor> optional_of(const Tensor& tensor) {
 
 bool cpu_kernels_apply(const Tensor& x) {
   return x.device().is_cpu() && x.scalar_type() == at::kFloat && !at::GradMode::is_enabled() &&
-         at::globalContext().userEnabledMkldnn() && linear_operator() && convolution_operator() && pack_operator();
+         at::globalContext().userEnabledMkldnn() && linear_operator() && convolution_operator() &&
+         pack_operator();
 }
 
 Tensor cpu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
@@ -69,7 +69,8 @@ Tensor cpu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 }
 
 Tensor cpu_pack_convolution_weight(const Tensor& weight) {
-  const int64_t ones[] = {1, 1};  // the order depends on the channels, not on padding, stride or size
+  const int64_t ones[] = {1,
+                          1};  // the order depends on the channels, not on padding, stride or size
   return pack_operator()->call(weight, ones, ones, ones, /*groups=*/1, std::nullopt);
 }
 
@@ -82,11 +83,12 @@ Tensor cpu_convolution(const Tensor& x, const Tensor& packed_weight, const Tenso
                                       /*groups=*/1, "none", Scalars(), "");
 }
 
-// Each thread takes whole parts: the scores of some queries of one head, small enough to stay in its
-// cache between the two products.
+// Each thread takes whole parts: the scores of some queries of one head, small enough to stay in
+// its cache between the two products.
 Tensor cpu_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads) {
   const int64_t batch = q.size(0), queries = q.size(1), keys = k.size(1), dim = q.size(2) / heads;
-  const int64_t part = std::clamp<int64_t>(kScoresInCache / keys, 32, std::max<int64_t>(queries, 32));
+  const int64_t part =
+      std::clamp<int64_t>(kScoresInCache / keys, 32, std::max<int64_t>(queries, 32));
   const int64_t num_parts = (queries + part - 1) / part;
   const auto by_head = [heads, dim](const Tensor& x) {  // [B, L, heads * D] -> [B, heads, L, D]
     return x.unflatten(2, {heads, dim}).transpose(1, 2);

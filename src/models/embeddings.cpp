@@ -20,10 +20,11 @@ Tensor sinusoidal_embedding(const Tensor& values, const SinusoidOptions& options
 
 TimestepEmbeddingImpl::TimestepEmbeddingImpl(const TimestepEmbeddingOptions& options)
     : linear_1_(register_module("linear_1", Linear(options.in_channels, options.time_embed_dim))),
-      linear_2_(register_module("linear_2", Linear(options.time_embed_dim, options.time_embed_dim))) {
+      linear_2_(
+          register_module("linear_2", Linear(options.time_embed_dim, options.time_embed_dim))) {
   if (options.cond_proj_dim > 0)
-    cond_proj_ = register_module(
-        "cond_proj", Linear(options.cond_proj_dim, options.in_channels, Bias::kNone));
+    cond_proj_ = register_module("cond_proj",
+                                 Linear(options.cond_proj_dim, options.in_channels, Bias::kNone));
 }
 
 Tensor TimestepEmbeddingImpl::forward(const Tensor& sample, const Tensor& condition) {

@@ -52,11 +52,10 @@ void LinearImpl::set_weight(const Tensor& weight) {
 
 Conv2dImpl::Conv2dImpl(const Conv2dOptions& options)
     : options_(options),
-      weight_(register_parameter(
-          "weight",
-          unallocated_parameter({options.out_channels, options.in_channels, options.kernel_size,
-                                 options.kernel_size}),
-          /*requires_grad=*/false)),
+      weight_(register_parameter("weight",
+                                 unallocated_parameter({options.out_channels, options.in_channels,
+                                                        options.kernel_size, options.kernel_size}),
+                                 /*requires_grad=*/false)),
       bias_(register_parameter("bias", unallocated_parameter({options.out_channels}), false)) {}
 
 // Plain and packed tensors differ in type, so the handle itself is exchanged, in the list too.
@@ -146,7 +145,8 @@ Tensor silu_reusing(const Tensor& x) {
 
 Tensor in_image_layout(const Tensor& x) {
   const bool channels_last = x.device().is_cpu() || x.scalar_type() != at::kFloat;
-  return x.contiguous(channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous);
+  return x.contiguous(channels_last ? at::MemoryFormat::ChannelsLast
+                                    : at::MemoryFormat::Contiguous);
 }
 
 }  // namespace molar

@@ -11,7 +11,8 @@
 namespace molar {
 namespace {
 
-// Note [Packed weights] (layers.h): float32 convolutions on the CPU rearrange their weights themselves.
+// Note [Packed weights] (layers.h): float32 convolutions on the CPU rearrange their weights
+// themselves.
 at::MemoryFormat wanted_layout(const Tensor& stored, const LoadOptions& options) {
   const bool convolution = stored.dim() == 4;
   const bool half = options.dtype == at::kHalf || options.dtype == at::kBFloat16;
@@ -76,7 +77,8 @@ Tensor load_parameter(const Component& component, const std::string& name,
 
 void load_weights(torch::nn::Module& module, const Component& component, const LoadOptions& options,
                   const std::vector<std::string>& ignored) {
-  // Ordinary tensors even under a caller's InferenceMode: the module outlives it, training may follow.
+  // Ordinary tensors even under a caller's InferenceMode: the module outlives it, training may
+  // follow.
   const c10::InferenceMode ordinary_tensors(false);
   const at::NoGradGuard no_grad;
   const auto parameters = module.named_parameters();
@@ -96,7 +98,8 @@ UNet2DConditionModel load_unet(const Component& component, const LoadOptions& op
 }
 
 AutoencoderKL load_vae(const Component& component, const LoadOptions& options) {
-  AutoencoderKL vae(AutoencoderKLConfig::from_json(component.config, component.name + "/config.json"));
+  AutoencoderKL vae(
+      AutoencoderKLConfig::from_json(component.config, component.name + "/config.json"));
   load_weights(*vae, component, options);
   return vae;
 }

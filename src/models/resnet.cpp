@@ -14,7 +14,8 @@ ResnetBlock2DImpl::ResnetBlock2DImpl(const ResnetBlock2DOptions& options)
     : options_(options),
       norm1_(register_module("norm1", GroupNorm(options.groups, options.in_channels, options.eps))),
       conv1_(register_module("conv1", conv3x3(options.in_channels, options.out_channels))),
-      norm2_(register_module("norm2", GroupNorm(options.groups, options.out_channels, options.eps))),
+      norm2_(
+          register_module("norm2", GroupNorm(options.groups, options.out_channels, options.eps))),
       conv2_(register_module("conv2", conv3x3(options.out_channels, options.out_channels))) {
   if (options.temb_channels > 0) {
     const int64_t parts = options.time_scale_shift == TimeScaleShift::kScaleShift ? 2 : 1;
@@ -22,10 +23,10 @@ ResnetBlock2DImpl::ResnetBlock2DImpl(const ResnetBlock2DOptions& options)
                                      Linear(options.temb_channels, parts * options.out_channels));
   }
   if (options.in_channels != options.out_channels)
-    conv_shortcut_ = register_module(
-        "conv_shortcut", Conv2d(Conv2dOptions{.in_channels = options.in_channels,
-                                              .out_channels = options.out_channels,
-                                              .kernel_size = 1}));
+    conv_shortcut_ =
+        register_module("conv_shortcut", Conv2d(Conv2dOptions{.in_channels = options.in_channels,
+                                                              .out_channels = options.out_channels,
+                                                              .kernel_size = 1}));
 }
 
 Tensor ResnetBlock2DImpl::forward(const Tensor& x, const Tensor& activated_temb) {

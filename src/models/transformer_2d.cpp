@@ -11,12 +11,12 @@ Transformer2DModelImpl::Transformer2DModelImpl(const Transformer2DOptions& optio
     linear_in_ = register_module("proj_in", Linear(options.channels, inner));
     linear_out_ = register_module("proj_out", Linear(inner, options.channels));
   } else {
-    conv_in_ = register_module("proj_in", Conv2d(Conv2dOptions{.in_channels = options.channels,
-                                                               .out_channels = inner,
-                                                               .kernel_size = 1}));
-    conv_out_ = register_module("proj_out", Conv2d(Conv2dOptions{.in_channels = inner,
-                                                                 .out_channels = options.channels,
-                                                                 .kernel_size = 1}));
+    conv_in_ = register_module(
+        "proj_in", Conv2d(Conv2dOptions{
+                       .in_channels = options.channels, .out_channels = inner, .kernel_size = 1}));
+    conv_out_ = register_module(
+        "proj_out", Conv2d(Conv2dOptions{
+                        .in_channels = inner, .out_channels = options.channels, .kernel_size = 1}));
   }
   register_module("transformer_blocks", transformer_blocks_);
   for (int64_t i = 0; i < options.num_layers; ++i)

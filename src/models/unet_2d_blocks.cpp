@@ -3,7 +3,8 @@
 namespace molar {
 namespace {
 
-ResnetBlock2D make_resnet(int64_t in_channels, int64_t out_channels, const UNetBlockOptions& shared) {
+ResnetBlock2D make_resnet(int64_t in_channels, int64_t out_channels,
+                          const UNetBlockOptions& shared) {
   return ResnetBlock2D(ResnetBlock2DOptions{.in_channels = in_channels,
                                             .out_channels = out_channels,
                                             .temb_channels = shared.temb_channels,
@@ -25,8 +26,10 @@ Transformer2DModel make_transformer(int64_t channels, int64_t num_layers,
                            .only_cross_attention = shared.only_cross_attention});
 }
 
-// Registered only where there is one, as diffusers does; an empty list has no names in a state dict.
-torch::nn::ModuleList make_attentions(int64_t channels, const std::vector<int64_t>& transformer_layers,
+// Registered only where there is one, as diffusers does; an empty list has no names in a state
+// dict.
+torch::nn::ModuleList make_attentions(int64_t channels,
+                                      const std::vector<int64_t>& transformer_layers,
                                       const UNetBlockOptions& shared) {
   torch::nn::ModuleList attentions;
   for (const int64_t depth : transformer_layers)
@@ -52,7 +55,8 @@ UNetDownBlockImpl::UNetDownBlockImpl(const UNetDownBlockOptions& options,
                                      const UNetBlockOptions& shared)
     : resnets_(register_module("resnets", torch::nn::ModuleList())),
       attentions_(register_module(
-          "attentions", make_attentions(options.out_channels, options.transformer_layers, shared))) {
+          "attentions",
+          make_attentions(options.out_channels, options.transformer_layers, shared))) {
   for (int64_t i = 0; i < options.num_layers; ++i)
     resnets_->push_back(make_resnet(i == 0 ? options.in_channels : options.out_channels,
                                     options.out_channels, shared));
@@ -98,7 +102,8 @@ Tensor UNetMidBlockImpl::forward(Tensor x, const Tensor& activated_temb,
 UNetUpBlockImpl::UNetUpBlockImpl(const UNetUpBlockOptions& options, const UNetBlockOptions& shared)
     : resnets_(register_module("resnets", torch::nn::ModuleList())),
       attentions_(register_module(
-          "attentions", make_attentions(options.out_channels, options.transformer_layers, shared))) {
+          "attentions",
+          make_attentions(options.out_channels, options.transformer_layers, shared))) {
   for (int64_t i = 0; i < options.num_layers; ++i) {
     const int64_t x_channels = i == 0 ? options.prev_out_channels : options.out_channels;
     const int64_t skip_channels =

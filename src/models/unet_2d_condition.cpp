@@ -40,27 +40,27 @@ std::vector<Tensor> take_last(std::vector<Tensor>& states, size_t count) {
 
 UNet2DConditionModelImpl::UNet2DConditionModelImpl(const UNet2DConditionConfig& config)
     : config_(config),
-      conv_in_(register_module("conv_in", same_size_conv(config.in_channels, config.levels[0].channels,
-                                                         config.conv_in_kernel))),
+      conv_in_(register_module(
+          "conv_in",
+          same_size_conv(config.in_channels, config.levels[0].channels, config.conv_in_kernel))),
       time_embedding_(register_module(
-          "time_embedding",
-          TimestepEmbedding(TimestepEmbeddingOptions{
-              .in_channels = config.levels[0].channels,
-              .time_embed_dim = config.time_embedding_dim,
-              .cond_proj_dim = config.time_cond_proj_dim.value_or(0)}))),
+          "time_embedding", TimestepEmbedding(TimestepEmbeddingOptions{
+                                .in_channels = config.levels[0].channels,
+                                .time_embed_dim = config.time_embedding_dim,
+                                .cond_proj_dim = config.time_cond_proj_dim.value_or(0)}))),
       down_blocks_(register_module("down_blocks", torch::nn::ModuleList())),
       up_blocks_(register_module("up_blocks", torch::nn::ModuleList())),
       conv_norm_out_(register_module(
           "conv_norm_out",
           GroupNorm(config.norm_num_groups, config.levels[0].channels, config.norm_eps))),
-      conv_out_(register_module("conv_out", same_size_conv(config.levels[0].channels,
-                                                           config.out_channels,
-                                                           config.conv_out_kernel))) {
+      conv_out_(register_module(
+          "conv_out",
+          same_size_conv(config.levels[0].channels, config.out_channels, config.conv_out_kernel))) {
   if (config.addition_time_embed_dim)
     add_embedding_ = register_module(
-        "add_embedding", TimestepEmbedding(TimestepEmbeddingOptions{
-                             .in_channels = config.add_embedding_input_dim,
-                             .time_embed_dim = config.time_embedding_dim}));
+        "add_embedding",
+        TimestepEmbedding(TimestepEmbeddingOptions{.in_channels = config.add_embedding_input_dim,
+                                                   .time_embed_dim = config.time_embedding_dim}));
   add_levels();
 }
 
@@ -68,14 +68,14 @@ void UNet2DConditionModelImpl::add_levels() {
   const auto& levels = config_.levels;
   const size_t count = levels.size();
   for (size_t i = 0; i < count; ++i)
-    down_blocks_->push_back(UNetDownBlock(
-        UNetDownBlockOptions{.in_channels = levels[i == 0 ? 0 : i - 1].channels,
-                             .out_channels = levels[i].channels,
-                             .num_layers = levels[i].num_layers,
-                             .transformer_layers = levels[i].down_transformer_layers,
-                             .add_downsample = i + 1 < count,
-                             .downsample_padding = config_.downsample_padding},
-        shared_options(config_, levels[i])));
+    down_blocks_->push_back(
+        UNetDownBlock(UNetDownBlockOptions{.in_channels = levels[i == 0 ? 0 : i - 1].channels,
+                                           .out_channels = levels[i].channels,
+                                           .num_layers = levels[i].num_layers,
+                                           .transformer_layers = levels[i].down_transformer_layers,
+                                           .add_downsample = i + 1 < count,
+                                           .downsample_padding = config_.downsample_padding},
+                      shared_options(config_, levels[i])));
 
   if (config_.mid_block_type != UNetMidBlockType::kNone) {
     UNetBlockOptions shared = shared_options(config_, levels.back());
@@ -85,7 +85,8 @@ void UNet2DConditionModelImpl::add_levels() {
     mid_block_ = register_module(
         "mid_block",
         UNetMidBlock(levels.back().channels,
-                     attends ? std::optional(config_.mid_transformer_layers) : std::nullopt, shared));
+                     attends ? std::optional(config_.mid_transformer_layers) : std::nullopt,
+                     shared));
   }
 
   for (size_t i = count; i-- > 0;)
@@ -124,8 +125,10 @@ void UNet2DConditionModelImpl::check_inputs(const Tensor& sample, const Tensor& 
     const int64_t width = conditioning.text_embeds.size(1) +
                           conditioning.time_ids.size(1) * *config_.addition_time_embed_dim;
     if (width != config_.add_embedding_input_dim)
-      throw Error(fmt::format("the UNet's text_embeds and embedded time_ids have {} values together, "
-                              "its config asks for {}", width, config_.add_embedding_input_dim));
+      throw Error(
+          fmt::format("the UNet's text_embeds and embedded time_ids have {} values together, "
+                      "its config asks for {}",
+                      width, config_.add_embedding_input_dim));
   }
   if (conditioning.timestep_cond.defined()) {
     require(conditioning.timestep_cond, config_.time_cond_proj_dim.has_value(), "timestep_cond");
@@ -141,7 +144,8 @@ Tensor UNet2DConditionModelImpl::embed_time(const Tensor& sample, const Tensor& 
   SinusoidOptions sinusoid{.num_channels = config_.levels[0].channels,
                            .flip_sin_to_cos = config_.flip_sin_to_cos,
                            .freq_shift = config_.freq_shift};
-  const Tensor projected = sinusoidal_embedding(timesteps.to(sample.device()).expand(batch), sinusoid);
+  const Tensor projected =
+      sinusoidal_embedding(timesteps.to(sample.device()).expand(batch), sinusoid);
   Tensor temb = time_embedding_(projected.to(sample.scalar_type()), conditioning.timestep_cond);
   if (!add_embedding_) return temb;
 

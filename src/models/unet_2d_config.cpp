@@ -15,7 +15,8 @@ constexpr int64_t kMaxWidth = 1 << 16;
 constexpr int64_t kMaxDepth = 64;
 constexpr size_t kMaxLevels = 8;
 
-// Settings that change a model in ways molar does not have: only these values (or absence) are read.
+// Settings that change a model in ways molar does not have: only these values (or absence) are
+// read.
 const std::vector<std::pair<const char*, std::vector<Json>>> kSupportedValues = {
     {"act_fn", {"silu", "swish"}},
     {"addition_embed_type", {"text_time"}},
@@ -36,16 +37,18 @@ const std::vector<std::pair<const char*, std::vector<Json>>> kSupportedValues = 
 
 class UNetConfigReader {
  public:
-  UNetConfigReader(const Json& json, const std::string& source) : json_(json), config_(json, source) {}
+  UNetConfigReader(const Json& json, const std::string& source)
+      : json_(json), config_(json, source) {}
 
   UNet2DConditionConfig read() {
     for (const auto& [key, values] : kSupportedValues) config_.require_one_of(key, values);
     // For an absent key a default stands; null here would be a model without the part.
-    for (const char* key : {"norm_num_groups", "cross_attention_dim", "attention_head_dim", "act_fn"})
+    for (const char* key :
+         {"norm_num_groups", "cross_attention_dim", "attention_head_dim", "act_fn"})
       if (json_.contains(key) && json_.at(key).is_null())
         fail(fmt::format("'{}' = null is not supported; wanted a value", key));
-    // upcast_attention: diffusers' default attention processor does not look at it. The next five act
-    // only in block types that are not supported, dropout in training.
+    // upcast_attention: diffusers' default attention processor does not look at it. The next five
+    // act only in block types that are not supported, dropout in training.
     config_.ignore({"upcast_attention", "resnet_skip_time_act", "resnet_out_scale_factor",
                     "mid_block_only_cross_attention", "cross_attention_norm",
                     "addition_embed_type_num_heads", "dropout"});
@@ -98,10 +101,12 @@ class UNetConfigReader {
                                      const std::vector<std::string>& fallback) const {
     const auto types = config_.get_or<std::vector<std::string>>(key, fallback);
     if (types.size() != num_levels_)
-      fail(fmt::format("'{}' has {} blocks, 'block_out_channels' {}", key, types.size(), num_levels_));
+      fail(fmt::format("'{}' has {} blocks, 'block_out_channels' {}", key, types.size(),
+                       num_levels_));
     std::vector<bool> attends;
     for (const std::string& type : types) {
-      const std::string_view name = std::string_view(type).substr(type.starts_with("UNetRes") ? 7 : 0);
+      const std::string_view name =
+          std::string_view(type).substr(type.starts_with("UNetRes") ? 7 : 0);
       if (name != plain && name != crossed)
         fail(fmt::format("'{}' has a '{}', which is not supported; wanted '{}' or '{}'", key, type,
                          plain, crossed));
@@ -125,8 +130,9 @@ class UNetConfigReader {
     return depths;
   }
 
-  // transformer_layers_per_block: one number, or per block a number or a list with one per layer. Such a
-  // list fixes the down path only, reverse_transformer_layers_per_block then gives the up path.
+  // transformer_layers_per_block: one number, or per block a number or a list with one per layer.
+  // Such a list fixes the down path only, reverse_transformer_layers_per_block then gives the up
+  // path.
   void read_transformer_layers(UNet2DConditionConfig& out, const std::vector<bool>& down_attends,
                                const std::vector<bool>& up_attends) const {
     const std::string key = "transformer_layers_per_block";
@@ -160,10 +166,12 @@ class UNetConfigReader {
   }
 
   void read_levels(UNet2DConditionConfig& out) {
-    const auto channels = config_.get_or<std::vector<int64_t>>("block_out_channels", {320, 640, 1280, 1280});
+    const auto channels =
+        config_.get_or<std::vector<int64_t>>("block_out_channels", {320, 640, 1280, 1280});
     num_levels_ = channels.size();
     if (channels.empty() || channels.size() > kMaxLevels)
-      fail(fmt::format("'block_out_channels' has {} blocks; wanted 1 to {}", channels.size(), kMaxLevels));
+      fail(fmt::format("'block_out_channels' has {} blocks; wanted 1 to {}", channels.size(),
+                       kMaxLevels));
     out.norm_num_groups = get("norm_num_groups", 32, 1, kMaxWidth);
     const auto down_attends = read_block_types(
         "down_block_types", "DownBlock2D", "CrossAttnDownBlock2D",
@@ -182,11 +190,12 @@ class UNetConfigReader {
     for (size_t i = 0; i < num_levels_; ++i) {
       checked("block_out_channels", channels[i], 1, kMaxWidth);
       if (channels[i] % out.norm_num_groups != 0)
-        fail(fmt::format("'block_out_channels' has {}, which 'norm_num_groups' = {} does not divide",
-                         channels[i], out.norm_num_groups));
+        fail(
+            fmt::format("'block_out_channels' has {}, which 'norm_num_groups' = {} does not divide",
+                        channels[i], out.norm_num_groups));
       if (heads[i] > channels[i])
-        fail(fmt::format("'attention_head_dim' asks for {} heads in a block of {} channels", heads[i],
-                         channels[i]));
+        fail(fmt::format("'attention_head_dim' asks for {} heads in a block of {} channels",
+                         heads[i], channels[i]));
       out.levels.push_back({.channels = channels[i],
                             .num_layers = layers[i],
                             .heads = heads[i],
@@ -238,8 +247,9 @@ class UNetConfigReader {
     const auto input = get_width("projection_class_embeddings_input_dim");
     if (!config_.has("addition_embed_type")) return;
     if (!sinusoids || !input)
-      fail("'addition_embed_type' = \"text_time\" needs 'addition_time_embed_dim' and "
-           "'projection_class_embeddings_input_dim'");
+      fail(
+          "'addition_embed_type' = \"text_time\" needs 'addition_time_embed_dim' and "
+          "'projection_class_embeddings_input_dim'");
     check_frequencies(*sinusoids, out.freq_shift);
     out.addition_time_embed_dim = sinusoids;
     out.add_embedding_input_dim = *input;
@@ -259,7 +269,8 @@ class UNetConfigReader {
 
 }  // namespace
 
-UNet2DConditionConfig UNet2DConditionConfig::from_json(const Json& json, const std::string& source) {
+UNet2DConditionConfig UNet2DConditionConfig::from_json(const Json& json,
+                                                       const std::string& source) {
   return UNetConfigReader(json, source).read();
 }
 

@@ -56,9 +56,8 @@ class LoraFuserSource : public testing::TestWithParam<bool> {
     return GetParam() ? model.source() : WeightSource();
   }
 };
-INSTANTIATE_TEST_SUITE_P(Source, LoraFuserSource, testing::Bool(), [](const auto& row) {
-  return std::string(row.param ? "Given" : "Kept");
-});
+INSTANTIATE_TEST_SUITE_P(Source, LoraFuserSource, testing::Bool(),
+                         [](const auto& row) { return std::string(row.param ? "Given" : "Kept"); });
 
 TEST_P(LoraFuserSource, AddsStrengthTimesTheChangeAndTakesItBackExactly) {
   FakeModel model = small_model();
@@ -210,8 +209,7 @@ TEST(LoraFuser, WorksInsideInferenceModeOnAModelThatOutlivesIt) {
   EXPECT_TRUE(x.grad().defined());
 }
 
-// ---- on the real modules
-// ---------------------------------------------------------------------------------------
+// ---- on the real modules ----
 
 /// The parameters of a module as they are now.
 std::map<std::string, Tensor> copy_of(const torch::nn::Module& module) {

@@ -26,8 +26,7 @@ using test::TempFolder;
 using test::tiny_model;
 using test::write_tensors;
 
-// ---- what diffusers and peft make of the same files
-// ------------------------------------------------------
+// ---- what diffusers and peft make of the same files ----
 
 TEST(LoadLora, FusesToTheWeightsOfDiffusersAndPeft) {
   const Json manifest = read_json_file(golden("lora/MANIFEST.json"));
@@ -61,8 +60,7 @@ TEST(LoadLora, FusesToTheWeightsOfDiffusersAndPeft) {
   EXPECT_EQ(num_cases, 14);
 }
 
-// ---- one LoRA in every spelling
-// --------------------------------------------------------------------------
+// ---- one LoRA in every spelling ----
 
 std::string underscored(std::string text) {
   std::replace(text.begin(), text.end(), '.', '_');
@@ -242,8 +240,7 @@ INSTANTIATE_TEST_SUITE_P(TinyModels, LoadLoraSpelling,
                          testing::Values("sd15-tiny", "sd21-tiny", "sdxl-tiny"),
                          [](const auto& test) { return std::string(test.param).substr(0, 4); });
 
-// ---- scales
-// ----------------------------------------------------------------------------------------------
+// ---- scales ----
 
 double loaded_scale(const StateDict& tensors,
                     const std::map<std::string, std::string>& metadata = {}) {
@@ -311,8 +308,7 @@ TEST(LoraScale, AnAlphaTensorOutranksTheMetadata) {
   EXPECT_EQ(loaded_scale(tensors, {{"lora_adapter_metadata", R"({"unet.lora_alpha": 8})"}}), 1.5);
 }
 
-// ---- folders
-// -----------------------------------------------------------------------------------------------
+// ---- folders ----
 
 /// Writes a PEFT folder with one layer of rank 2.
 std::filesystem::path write_peft(const std::filesystem::path& folder, const std::string& module,
@@ -428,8 +424,7 @@ TEST(LoadLora, RefusesBrokenMetadataOfDiffusers) {
   }
 }
 
-// ---- shapes
-// ------------------------------------------------------------------------------------------------
+// ---- shapes ----
 
 TEST(LoadLora, ReadsAConvolutionOfOneForALinearLayerAndBack) {
   const FakeModel model = small_model();
@@ -494,8 +489,7 @@ TEST(LoadLora, ReadsEveryKindOfFactorForAConvolution) {
   }
 }
 
-// ---- broken files
-// ------------------------------------------------------------------------------------------
+// ---- broken files ----
 
 void expect_broken(const StateDict& tensors, std::initializer_list<std::string_view> pieces) {
   const FakeModel model = small_model();
@@ -688,8 +682,7 @@ TEST(LoadLora, RefusesAFileThatIsNotThere) {
                                 {"nowhere/dog.safetensors", "does not exist"});
 }
 
-// ---- fit
-// ---------------------------------------------------------------------------------------------------
+// ---- fit ----
 
 std::string expect_unfit(const StateDict& tensors, std::initializer_list<std::string_view> pieces,
                          LoadLoraOptions options = {},

@@ -187,8 +187,8 @@ class FromAPicture(CliTest):
 
     def test_img2img_leaves_less_to_chance_with_less_strength(self):
         def draw(seed, strength):
-            self.run_ok("generate", "-m", SD15, "-p", "a dog", "--steps", "10", "-s", seed, "--dtype", "f32", "--init-image",
-                        "in.png", "--strength", strength, "-o", "x.png", "--on-exist", "overwrite")
+            self.run_ok("generate", "-m", SD15, "-p", "a dog", "--steps", "10", "-s", seed, "--dtype", "f32", "--sampler",
+                        "ddim", "--init-image", "in.png", "--strength", strength, "-o", "x.png", "--on-exist", "overwrite")
             picture = read_png(self.folder / "x.png")
             self.assertEqual((picture.width, picture.height), (64, 64))
             return picture.pixels

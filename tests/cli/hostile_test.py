@@ -133,7 +133,7 @@ def lora_width():
     return header["down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"]["shape"]
 
 
-def lora(name, tensors, says, code=FIT):
+def lora(name, tensors, says, code=FILE):
     def write(folder):
         harness.write_safetensors(folder / "x.safetensors", tensors)
         return ["generate", "-m", SD15, "-p", "a dog", "--lora", folder / "x.safetensors", *harness.QUICK,
@@ -158,11 +158,11 @@ def lora_cases():
     good = zeros(2, columns), zeros(rows, 2)
     lora("without tensors", {}, "")
     lora("with keys of nothing", {"some.weight": zeros(2, 2)}, "")
-    lora("for a module that is not there", {k.replace("blocks_0", "blocks_9"): v for k, v in pair(*good).items()}, "")
+    lora("for a module that is not there", {k.replace("blocks_0", "blocks_9"): v for k, v in pair(*good).items()}, "", FIT)
     lora("without its up half", {LORA_MODULE + ".lora_down.weight": good[0]}, "")
     lora("without its down half", {LORA_MODULE + ".lora_up.weight": good[1]}, "")
     lora("with ranks that differ", pair(zeros(2, columns), zeros(rows, 3)), "")
-    lora("of another width", pair(zeros(2, columns + 1), zeros(rows, 2)), "")
+    lora("of another width", pair(zeros(2, columns + 1), zeros(rows, 2)), "", FIT)
     lora("of rank zero", pair(zeros(0, columns), zeros(rows, 0)), "")
     lora("with one axis", pair(zeros(columns), zeros(rows)), "")
     lora("with an alpha of many numbers", pair(*good, alpha=((3,), [1.0] * 3)), "")
@@ -350,7 +350,8 @@ def vocabulary_files(vocabulary, merges):
     def damage(folder):
         (folder / "tokenizer/tokenizer.json").unlink()
         (folder / "tokenizer/vocab.json").write_bytes(vocabulary)
-        (folder / "tokenizer/merges.txt").write_bytes(merges)
+        if merges is not None:
+            (folder / "tokenizer/merges.txt").write_bytes(merges)
 
     return damage
 
@@ -390,7 +391,7 @@ def tokenizer_cases():
     model("whose tokenizer merges what is no token", "", tokenizer(lambda fields: fields["model"].update(merges=["q\u4e2dx zz"])))
     model("whose tokenizer runs a hostile pattern", "", tokenizer(
         lambda fields: fields["pre_tokenizer"]["pretokenizers"][0]["pattern"].update(Regex="(a+)+$")))
-    model("whose merges are missing", "merges.txt", vocabulary_files(b'{"a": 0}', b""))
+    model("whose merges are missing", "merges.txt", vocabulary_files(b'{"a": 0}', None))
     model("whose merges have three words", "merges.txt", vocabulary_files(b'{"a": 0}', b"#version\na b c\n"))
     model("whose vocabulary is a list", "vocab", vocabulary_files(b'["a"]', b""))
     model("whose tokenizer config is broken", "tokenizer_config.json", raw("tokenizer/tokenizer_config.json", b'{"bos_token": '))

@@ -173,7 +173,7 @@ TEST_F(SafetensorsReading, RefusesHeadersThatAreNotJson) {
   expect_refused(raw_file("{"), {"not JSON"});
   expect_refused(raw_file("{}x"), {"not JSON"});
   expect_refused(raw_file("{}{}"), {"not JSON"});
-  expect_refused(raw_file(std::string("{}\0", 3)), {"not JSON"});
+  expect_refused(raw_file(std::string("{}\0", 3)), {"not JSON", "NUL byte"});
   expect_refused(raw_file("{\"a\xFF\":{}}"), {"not JSON"});
   expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[1e999],"data_offsets":[0,1]}})", 1), {"not JSON"});
 }
@@ -297,7 +297,9 @@ size_t num_resident_pages(const void* begin, size_t size_bytes) {
   const uintptr_t first = reinterpret_cast<uintptr_t>(begin) / page_bytes * page_bytes;
   const uintptr_t last = reinterpret_cast<uintptr_t>(begin) + size_bytes;
   // mincore() would count the page cache; the process's own page table says what this mapping holds.
-  std::ifstream pagemap("/proc/self/pagemap", std::ios::binary);
+  std::ifstream pagemap;
+  pagemap.rdbuf()->pubsetbuf(nullptr, 0);  // the file takes reads of whole entries only
+  pagemap.open("/proc/self/pagemap", std::ios::binary);
   size_t count = 0;
   for (uintptr_t page = first; page < last; page += page_bytes) {
     uint64_t entry = 0;
@@ -384,6 +386,7 @@ TEST(SafetensorsWriting, ComesBackEqualInEveryDtype) {
     EXPECT_EQ(read.scalar_type(), tensor.scalar_type()) << name;
     EXPECT_EQ(read.sizes(), tensor.sizes()) << name;
     const Tensor packed = tensor.contiguous();
+    if (packed.numel() == 0) continue;  // no bytes to compare, and no address either
     EXPECT_EQ(std::memcmp(read.const_data_ptr(), packed.const_data_ptr(), packed.nbytes()), 0) << name;
   }
 }

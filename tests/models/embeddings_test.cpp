@@ -23,8 +23,9 @@ TEST(SinusoidalEmbedding, HasFallingFrequenciesCosinesFirst) {
 }
 
 TEST(SinusoidalEmbedding, FollowsFlipShiftAndOddWidths) {
-  const Tensor out = sinusoidal_embedding(
-      at::tensor({3, 5}, at::kLong), {.num_channels = 7, .flip_sin_to_cos = false, .freq_shift = 1.0});
+  const Tensor out =
+      sinusoidal_embedding(at::tensor({3, 5}, at::kLong),
+                           {.num_channels = 7, .flip_sin_to_cos = false, .freq_shift = 1.0});
   ASSERT_EQ(out.sizes(), (std::vector<int64_t>{2, 7}));
   EXPECT_EQ(out.scalar_type(), at::kFloat);
   for (int64_t i = 0; i < 3; ++i) {

@@ -19,17 +19,20 @@ TEST(Layers, CostNothingUntilTheyAreLoaded) {
 
 TEST(Layers, RegisterDiffusersNames) {
   EXPECT_EQ(Linear(2, 3)->named_parameters().keys(), (std::vector<std::string>{"weight", "bias"}));
-  EXPECT_EQ(Linear(2, 3, Bias::kNone)->named_parameters().keys(), std::vector<std::string>{"weight"});
+  EXPECT_EQ(Linear(2, 3, Bias::kNone)->named_parameters().keys(),
+            std::vector<std::string>{"weight"});
   EXPECT_EQ(Conv2d(Conv2dOptions{.in_channels = 2, .out_channels = 3})->named_parameters().keys(),
             (std::vector<std::string>{"weight", "bias"}));
-  EXPECT_EQ(GroupNorm(1, 2, 1e-5)->named_parameters().keys(), (std::vector<std::string>{"weight", "bias"}));
+  EXPECT_EQ(GroupNorm(1, 2, 1e-5)->named_parameters().keys(),
+            (std::vector<std::string>{"weight", "bias"}));
   EXPECT_EQ(LayerNorm(2)->named_parameters().keys(), (std::vector<std::string>{"weight", "bias"}));
   EXPECT_EQ(Embedding(2, 3)->named_parameters().keys(), std::vector<std::string>{"weight"});
 }
 
 TEST(Linear, MultipliesByTheTransposedWeightAndAddsTheBias) {
   Linear linear(2, 3);
-  linear->named_parameters()["weight"].set_data(at::tensor({1.f, 2.f, 3.f, 4.f, 5.f, 6.f}).view({3, 2}));
+  linear->named_parameters()["weight"].set_data(
+      at::tensor({1.f, 2.f, 3.f, 4.f, 5.f, 6.f}).view({3, 2}));
   linear->named_parameters()["bias"].set_data(at::tensor({0.5f, -1.f, 0.f}));
   const Tensor y = linear->forward(at::tensor({1.f, -1.f}).view({1, 1, 2}));
   EXPECT_TRUE(at::equal(y, at::tensor({-0.5f, -2.f, -1.f}).view({1, 1, 3})));
@@ -55,7 +58,8 @@ TEST(Linear, UsesTheWeightThatWasSetLast) {
   randomise(*linear, 1);
   linear->set_weight(at::tensor({3.f, 4.f}).view({1, 2}));
   EXPECT_EQ(linear->forward(at::ones({1, 2})).item<float>(), 7.f);
-  // The parameter list sees the same tensor: saving or moving the module later must not bring the old back.
+  // The parameter list sees the same tensor: saving or moving the module later must not bring the
+  // old back.
   EXPECT_TRUE(at::equal(linear->named_parameters()["weight"], linear->weight()));
 }
 
@@ -75,11 +79,12 @@ TEST(Conv2d, AgreesWithSumsOverTheWindow) {
       }
 }
 
-// The packed form is oneDNN's business: results, the weight that is read back and the parameter list must
-// not show it.
+// The packed form is oneDNN's business: results, the weight that is read back and the parameter
+// list must not show it.
 TEST(Conv2d, PacksItsWeightForInferenceAndGivesItBackBitForBit) {
   for (const int64_t stride : {1, 2}) {
-    Conv2d conv(Conv2dOptions{.in_channels = 20, .out_channels = 24, .stride = stride, .padding = 1});
+    Conv2d conv(
+        Conv2dOptions{.in_channels = 20, .out_channels = 24, .stride = stride, .padding = 1});
     randomise(*conv, 3);
     const Tensor plain = conv->weight().clone();
     const Tensor x = in_image_layout(at::randn({2, 20, 6, 5}));
@@ -97,7 +102,8 @@ TEST(Conv2d, PacksItsWeightForInferenceAndGivesItBackBitForBit) {
     EXPECT_TRUE(at::equal(conv->named_parameters()["weight"], plain));
     EXPECT_TRUE(at::equal(conv->forward(x), packed));
     conv->set_weight(at::zeros_like(plain));
-    EXPECT_TRUE(is_close(conv->forward(x)[0][0], conv->named_parameters()["bias"][0].expand_as(packed[0][0])));
+    EXPECT_TRUE(is_close(conv->forward(x)[0][0],
+                         conv->named_parameters()["bias"][0].expand_as(packed[0][0])));
   }
 }
 

@@ -15,9 +15,11 @@ namespace {
 
 const LoadOptions kFloat32{.device = at::kCPU, .dtype = at::kFloat};
 
-/// A block with one of each kind of layer: norm1, conv1, time_emb_proj, norm2, conv2, conv_shortcut.
+/// A block with one of each kind of layer: norm1, conv1, time_emb_proj, norm2, conv2,
+/// conv_shortcut.
 ResnetBlock2D make_block() {
-  return ResnetBlock2D(ResnetBlock2DOptions{.in_channels = 4, .out_channels = 8, .temb_channels = 6, .groups = 2});
+  return ResnetBlock2D(
+      ResnetBlock2DOptions{.in_channels = 4, .out_channels = 8, .temb_channels = 6, .groups = 2});
 }
 
 Component weights_for(const torch::nn::Module& module, at::ScalarType dtype = at::kFloat) {
@@ -54,7 +56,8 @@ TEST(ModelLoader, MakesConvolutionsOfHalfPrecisionChannelsLast) {
   const auto loaded = block->named_parameters();
   EXPECT_TRUE(loaded["conv1.weight"].is_contiguous(at::MemoryFormat::ChannelsLast));
   EXPECT_TRUE(at::equal(loaded["conv1.weight"], component.weights.at("conv1.weight")));
-  EXPECT_EQ(loaded["conv_shortcut.weight"].data_ptr(), component.weights.at("conv_shortcut.weight").data_ptr());
+  EXPECT_EQ(loaded["conv_shortcut.weight"].data_ptr(),
+            component.weights.at("conv_shortcut.weight").data_ptr());
 }
 
 TEST(ModelLoader, ConvertsOtherTypes) {
@@ -64,7 +67,8 @@ TEST(ModelLoader, ConvertsOtherTypes) {
     load_weights(*block, component, kFloat32);
     for (const auto& parameter : block->named_parameters()) {
       EXPECT_EQ(parameter.value().scalar_type(), at::kFloat);
-      EXPECT_TRUE(at::equal(parameter.value(), component.weights.at(parameter.key()).to(at::kFloat)));
+      EXPECT_TRUE(
+          at::equal(parameter.value(), component.weights.at(parameter.key()).to(at::kFloat)));
     }
   }
 }
@@ -90,7 +94,8 @@ TEST(ModelLoader, GivesOrdinaryTensorsUnderInferenceMode) {
     const c10::InferenceMode inference;
     load_weights(*block, component, kFloat32);
   }
-  for (const auto& parameter : block->named_parameters()) EXPECT_FALSE(parameter.value().is_inference());
+  for (const auto& parameter : block->named_parameters())
+    EXPECT_FALSE(parameter.value().is_inference());
 }
 
 TEST(ModelLoader, BringsBackALayersOwnWeight) {
@@ -120,26 +125,30 @@ TEST(ModelLoader, NamesMissingAndUnexpectedTensors) {
             "m/unet: the weights of 'unet' do not fit its config: 1 tensor missing: norm2.bias; "
             "1 tensor not in the model: extra.weight");
   component.weights.clear();
-  EXPECT_EQ(file_error_of([&] { load_weights(*block, component, kFloat32); }),
-            "m/unet: the weights of 'unet' do not fit its config: 12 tensors missing: norm1.weight, "
-            "norm1.bias, conv1.weight, conv1.bias, norm2.weight, ...");
+  EXPECT_EQ(
+      file_error_of([&] { load_weights(*block, component, kFloat32); }),
+      "m/unet: the weights of 'unet' do not fit its config: 12 tensors missing: norm1.weight, "
+      "norm1.bias, conv1.weight, conv1.bias, norm2.weight, ...");
 }
 
 TEST(ModelLoader, IgnoresOnlyWhatItIsToldToIgnore) {
   ResnetBlock2D block = make_block();
   Component component = weights_for(*block);
   component.weights["position_ids"] = at::arange(3);
-  EXPECT_NE(file_error_of([&] { load_weights(*block, component, kFloat32); }).find("position_ids"), std::string::npos);
+  EXPECT_NE(file_error_of([&] { load_weights(*block, component, kFloat32); }).find("position_ids"),
+            std::string::npos);
   load_weights(*block, component, kFloat32, {"position_ids"});
-  EXPECT_TRUE(at::equal(block->named_parameters()["norm1.bias"], component.weights.at("norm1.bias")));
+  EXPECT_TRUE(
+      at::equal(block->named_parameters()["norm1.bias"], component.weights.at("norm1.bias")));
 }
 
 TEST(ModelLoader, NamesAWrongShapeOrTypeAndLoadsNothing) {
   ResnetBlock2D block = make_block();
   Component component = weights_for(*block);
   component.weights["conv2.weight"] = at::zeros({8, 8, 1, 1});
-  EXPECT_EQ(file_error_of([&] { load_weights(*block, component, kFloat32); }),
-            "m/unet: tensor 'conv2.weight' has shape [8, 8, 1, 1], the config asks for [8, 8, 3, 3]");
+  EXPECT_EQ(
+      file_error_of([&] { load_weights(*block, component, kFloat32); }),
+      "m/unet: tensor 'conv2.weight' has shape [8, 8, 1, 1], the config asks for [8, 8, 3, 3]");
   component = weights_for(*block);
   component.weights["conv2.bias"] = at::zeros({8}, at::kLong);
   EXPECT_EQ(file_error_of([&] { load_weights(*block, component, kFloat32); }),
@@ -148,7 +157,10 @@ TEST(ModelLoader, NamesAWrongShapeOrTypeAndLoadsNothing) {
 }
 
 TEST(ModelLoader, SaysWhichParameterTheCheckpointLacks) {
-  EXPECT_EQ(file_error_of([] { load_parameter({.name = "unet", .source = "m/unet", .config = {}, .weights = {}}, "conv_in.weight", kFloat32); }),
+  EXPECT_EQ(file_error_of([] {
+              load_parameter({.name = "unet", .source = "m/unet", .config = {}, .weights = {}},
+                             "conv_in.weight", kFloat32);
+            }),
             "m/unet: no tensor 'conv_in.weight'");
 }
 

@@ -54,7 +54,8 @@ struct Call {
 
 Call tiny_call(const std::string& family, const std::string& call = "8x8",
                const LoadOptions& options = kFloat32) {
-  const auto golden = SafetensorsFile::open(kGoldens / "unet" / (family + ".safetensors")).state_dict();
+  const auto golden =
+      SafetensorsFile::open(kGoldens / "unet" / (family + ".safetensors")).state_dict();
   return {.unet = load_unet(tiny_unet(family), options),
           .sample = golden.at(call + "/sample"),
           .timesteps = golden.at(call + "/timesteps"),
@@ -71,9 +72,10 @@ std::string error_of(const Function& function) {
   return "nothing was thrown";
 }
 
-// float32 on both sides; sums run in another order in channels-last and in blocked kernels, so errors are
-// in proportion to the largest value. Measured: at most 1.2e-5 of it. A wrong epsilon, a swapped order or a
-// missing term differs by 1e-3 and more (the case "faint" is there for the epsilons).
+// float32 on both sides; sums run in another order in channels-last and in blocked kernels, so
+// errors are in proportion to the largest value. Measured: at most 1.2e-5 of it. A wrong epsilon, a
+// swapped order or a missing term differs by 1e-3 and more (the case "faint" is there for the
+// epsilons).
 Tolerance same_math_other_order(const Tensor& wanted) {
   return {.atol = 3e-5 * wanted.abs().max().item<double>(), .rtol = 1e-4};
 }
@@ -84,7 +86,8 @@ TEST(UNet2DConditionModel, ComputesWhatDiffusersComputesPartByPart) {
   for (const Json& one : manifest.at("cases")) {
     const std::string name = one.at("name");
     auto unet = load_unet(open_unet(kGoldens / one.at("model").get<std::string>()), kFloat32);
-    const auto golden = SafetensorsFile::open(kGoldens / "unet" / (name + ".safetensors")).state_dict();
+    const auto golden =
+        SafetensorsFile::open(kGoldens / "unet" / (name + ".safetensors")).state_dict();
     for (const std::string call : one.at("calls")) {
       const std::string prefix = call + "/parts/";
       const auto compare = [&](std::string_view part, const Tensor& result) {
@@ -101,8 +104,10 @@ TEST(UNet2DConditionModel, ComputesWhatDiffusersComputesPartByPart) {
   }
   int parts = 0;
   for (const Json& one : manifest.at("cases"))
-    for (const auto& [name, tensor] : SafetensorsFile::open(
-             kGoldens / "unet" / (one.at("name").get<std::string>() + ".safetensors")).state_dict())
+    for (const auto& [name, tensor] :
+         SafetensorsFile::open(kGoldens / "unet" /
+                               (one.at("name").get<std::string>() + ".safetensors"))
+             .state_dict())
       parts += name.find("/parts/") != std::string::npos;
   EXPECT_EQ(compared, parts) << "a part that diffusers has was never reported";
   EXPECT_GE(parts, 100);
@@ -127,8 +132,8 @@ TEST(UNet2DConditionModel, GivesTheSameWhetherOrNotAutogradRecords) {
   for (const std::string family : {"sd15", "sdxl"}) {
     Call call = tiny_call(family);
     const Tensor plain = call.run();
-    const Tensor recorded = call.unet->forward(call.sample.clone().requires_grad_(), call.timesteps,
-                                               call.conditioning);
+    const Tensor recorded =
+        call.unet->forward(call.sample.clone().requires_grad_(), call.timesteps, call.conditioning);
     EXPECT_TRUE(recorded.requires_grad());
     EXPECT_TRUE(is_close(plain, recorded, same_math_other_order(plain)));
     const c10::InferenceMode inference;
@@ -162,10 +167,13 @@ TEST(UNet2DConditionModel, HasTheGradientThatFiniteDifferencesShow) {
     const at::NoGradGuard no_grad;
     constexpr double kStep = 1e-5;
     const Tensor direction = at::randn_like(call.sample);
-    const double along_sample = (loss(call.sample + kStep * direction) -
-                                 loss(call.sample - kStep * direction)).item<double>() / (2 * kStep);
+    const double along_sample =
+        (loss(call.sample + kStep * direction) - loss(call.sample - kStep * direction))
+            .item<double>() /
+        (2 * kStep);
     EXPECT_NEAR((sample.grad() * direction).sum().item<double>(), along_sample,
-                1e-5 * std::abs(along_sample)) << family;
+                1e-5 * std::abs(along_sample))
+        << family;
 
     const Tensor turn = at::randn_like(weight), kept = weight.detach().clone();
     weight.set_data(kept + kStep * turn);
@@ -173,7 +181,8 @@ TEST(UNet2DConditionModel, HasTheGradientThatFiniteDifferencesShow) {
     weight.set_data(kept - kStep * turn);
     const double below = loss(call.sample).item<double>();
     EXPECT_NEAR((weight.grad() * turn).sum().item<double>(), (above - below) / (2 * kStep),
-                1e-5 * std::abs(above - below) / kStep) << family;
+                1e-5 * std::abs(above - below) / kStep)
+        << family;
   }
 }
 
@@ -223,7 +232,9 @@ TEST(UNet2DConditionModel, NamesTheInputThatIsMissingOrWrong) {
   EXPECT_EQ(error(), "the UNet's time_ids is missing, its config asks for it");
   call.conditioning = good;
   call.conditioning.time_ids = good.time_ids.slice(1, 0, 5);
-  EXPECT_EQ(error(), "the UNet's text_embeds and embedded time_ids have 72 values together, its config asks for 80");
+  EXPECT_EQ(error(),
+            "the UNet's text_embeds and embedded time_ids have 72 values together, its config asks "
+            "for 80");
   call.conditioning = good;
   call.conditioning.encoder_hidden_states = Tensor();
   EXPECT_EQ(error(), "the UNet's encoder_hidden_states is missing, its config asks for it");

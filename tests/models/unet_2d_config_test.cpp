@@ -25,7 +25,8 @@ std::string error_of(const Json& json) {
 
 // What the public files of the three families say.
 Json sd15() {
-  return Json::parse(R"({"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu",
+  return Json::parse(
+      R"({"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu",
     "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280], "center_input_sample": false,
     "cross_attention_dim": 768, "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
     "CrossAttnDownBlock2D", "DownBlock2D"], "downsample_padding": 1, "flip_sin_to_cos": true, "freq_shift": 0,
@@ -36,7 +37,8 @@ Json sd15() {
 
 Json sdxl() {
   Json json = sd15();
-  json.update(Json::parse(R"({"addition_embed_type": "text_time", "addition_embed_type_num_heads": 64,
+  json.update(
+      Json::parse(R"({"addition_embed_type": "text_time", "addition_embed_type_num_heads": 64,
     "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280],
     "class_embed_type": null, "class_embeddings_concat": false, "conv_in_kernel": 3, "conv_out_kernel": 3,
     "cross_attention_dim": 2048, "cross_attention_norm": null, "down_block_types": ["DownBlock2D",
@@ -114,10 +116,11 @@ TEST(UNet2DConditionConfig, ReadsListsForEachBlock) {
 }
 
 TEST(UNet2DConditionConfig, ReadsDepthsOfSingleLayers) {
-  const auto config = read(with(sdxl(), {{"transformer_layers_per_block", {1, Json::array({2, 3}), Json::array({4, 5})}},
-                                         {"reverse_transformer_layers_per_block",
-                                          {Json::array({4, 4, 10}), Json::array({2, 1, 1}), 1}},
-                                         {"mid_block_type", nullptr}}));
+  const auto config = read(
+      with(sdxl(), {{"transformer_layers_per_block", {1, Json::array({2, 3}), Json::array({4, 5})}},
+                    {"reverse_transformer_layers_per_block",
+                     {Json::array({4, 4, 10}), Json::array({2, 1, 1}), 1}},
+                    {"mid_block_type", nullptr}}));
   EXPECT_EQ(config.levels[1].down_transformer_layers, (Depths{2, 3}));
   EXPECT_EQ(config.levels[2].up_transformer_layers, (Depths{4, 4, 10}));
   EXPECT_EQ(config.levels[1].up_transformer_layers, (Depths{2, 1, 1}));
@@ -139,7 +142,8 @@ struct Refusal {
 
 TEST(UNet2DConditionConfig, RefusesByNameWhatIsNotSupported) {
   const std::vector<Refusal> refusals = {
-      {{{"class_embed_type", "timestep"}}, "'class_embed_type' is \"timestep\"; molar supports null"},
+      {{{"class_embed_type", "timestep"}},
+       "'class_embed_type' is \"timestep\"; molar supports null"},
       {{{"act_fn", "mish"}}, "'act_fn' is \"mish\"; molar supports \"silu\", \"swish\""},
       {{{"act_fn", nullptr}}, "'act_fn' = null"},
       {{{"addition_embed_type", "image"}}, "'addition_embed_type' is \"image\""},
@@ -160,7 +164,8 @@ TEST(UNet2DConditionConfig, RefusesByNameWhatIsNotSupported) {
        "'down_block_types' has a 'KDownBlock2D', which is not supported"},
       {{{"up_block_types", {"DownBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"}}},
        "'up_block_types' has a 'DownBlock2D'"},
-      {{{"cross_attention_dim", {768, 768, 768, 1024}}}, "'cross_attention_dim' differs between blocks"},
+      {{{"cross_attention_dim", {768, 768, 768, 1024}}},
+       "'cross_attention_dim' differs between blocks"},
       {{{"a_setting_of_tomorrow", 1}}, "'a_setting_of_tomorrow' = 1"},
   };
   for (const auto& [change, wanted_part] : refusals) {
@@ -173,23 +178,30 @@ TEST(UNet2DConditionConfig, RefusesByNameWhatIsNotSupported) {
 TEST(UNet2DConditionConfig, RefusesValuesThatNoModelCanHave) {
   const std::vector<Refusal> refusals = {
       {{{"block_out_channels", Json::array()}}, "'block_out_channels' has 0 blocks"},
-      {{{"block_out_channels", {320, 640}}}, "'down_block_types' has 4 blocks, 'block_out_channels' 2"},
-      {{{"block_out_channels", {320, 640, 1280, 1290}}}, "which 'norm_num_groups' = 32 does not divide"},
-      {{{"block_out_channels", {320, 640, 1280, int64_t{1} << 60}}}, "'block_out_channels' = 1152921504606846976"},
+      {{{"block_out_channels", {320, 640}}},
+       "'down_block_types' has 4 blocks, 'block_out_channels' 2"},
+      {{{"block_out_channels", {320, 640, 1280, 1290}}},
+       "which 'norm_num_groups' = 32 does not divide"},
+      {{{"block_out_channels", {320, 640, 1280, int64_t{1} << 60}}},
+       "'block_out_channels' = 1152921504606846976"},
       {{{"block_out_channels", {0, 640, 1280, 1280}}}, "'block_out_channels' = 0 is out of range"},
       {{{"attention_head_dim", 0}}, "'attention_head_dim' = 0 is out of range"},
       {{{"attention_head_dim", 512}}, "'attention_head_dim' asks for 512 heads in a block of 320"},
       {{{"layers_per_block", {2, 2}}}, "'layers_per_block'"},
       {{{"layers_per_block", -1}}, "'layers_per_block' = -1 is out of range; wanted 1 to 64"},
-      {{{"only_cross_attention", {true}}}, "'only_cross_attention' must be one value or 4 (one per block), has 1"},
-      {{{"transformer_layers_per_block", {1, 2}}}, "'transformer_layers_per_block' must be one number or 4"},
+      {{{"only_cross_attention", {true}}},
+       "'only_cross_attention' must be one value or 4 (one per block), has 1"},
+      {{{"transformer_layers_per_block", {1, 2}}},
+       "'transformer_layers_per_block' must be one number or 4"},
       {{{"transformer_layers_per_block", {1, Json::array({1, 1}), 1, 1}}},
        "so 'reverse_transformer_layers_per_block' is needed"},
       {{{"transformer_layers_per_block", {1, Json::array({1, 1, 1}), 1, 1}},
         {"reverse_transformer_layers_per_block", {1, 1, 1, 1}}},
        "'transformer_layers_per_block' has 3 values for a block of 2 layers"},
-      {{{"transformer_layers_per_block", "two"}}, "'transformer_layers_per_block' must hold whole numbers"},
-      {{{"transformer_layers_per_block", 1000}}, "'transformer_layers_per_block' = 1000 is out of range"},
+      {{{"transformer_layers_per_block", "two"}},
+       "'transformer_layers_per_block' must hold whole numbers"},
+      {{{"transformer_layers_per_block", 1000}},
+       "'transformer_layers_per_block' = 1000 is out of range"},
       {{{"in_channels", 0}}, "'in_channels' = 0 is out of range"},
       {{{"conv_in_kernel", 99}}, "'conv_in_kernel' = 99 is out of range"},
       {{{"downsample_padding", 2}}, "'downsample_padding' = 2 is out of range"},

@@ -8,8 +8,8 @@
 namespace molar {
 
 /// softmax(q k^T / sqrt(dim_head)) v for every head, heads side by side in the last dimension.
-/// q: [B, L, heads * dim_head]; k, v: [B, S, heads * dim_head]. mask: undefined, or added to the scores,
-/// broadcast to [B, heads, L, S]. Returns [B, L, heads * dim_head].
+/// q: [B, L, heads * dim_head]; k, v: [B, S, heads * dim_head]. mask: undefined, or added to the
+/// scores, broadcast to [B, heads, L, S]. Returns [B, L, heads * dim_head].
 Tensor multi_head_attention(const Tensor& q, const Tensor& k, const Tensor& v, int64_t heads,
                             const Tensor& mask = {});
 
@@ -21,8 +21,8 @@ struct AttentionOptions {
   Bias qkv_bias = Bias::kNone;  ///< the VAE's attention has one
 };
 
-/// diffusers' Attention with its default processor, which never upcasts: `upcast_attention` of a config
-/// changes nothing there, and nothing here.
+/// diffusers' Attention with its default processor, which never upcasts: `upcast_attention` of a
+/// config changes nothing there, and nothing here.
 class AttentionImpl final : public torch::nn::Module {
  public:
   explicit AttentionImpl(const AttentionOptions& options);
@@ -36,7 +36,8 @@ class AttentionImpl final : public torch::nn::Module {
 };
 TORCH_MODULE(Attention);
 
-/// Linear to twice the width, one half times the GELU of the other (Shazeer 2020, arXiv:2002.05202).
+/// Linear to twice the width, one half times the GELU of the other (Shazeer 2020,
+/// arXiv:2002.05202).
 class GEGLUImpl final : public torch::nn::Module {
  public:
   GEGLUImpl(int64_t in_features, int64_t out_features);

@@ -11,11 +11,12 @@ namespace molar {
 struct SinusoidOptions {
   int64_t num_channels = 320;
   bool flip_sin_to_cos = true;  ///< cosines first
-  double freq_shift = 0.0;      ///< subtracted from the number of frequencies that the exponent divides by
+  double freq_shift =
+      0.0;  ///< subtracted from the number of frequencies that the exponent divides by
 };
 
-/// values: [N], any number type. Returns [N, num_channels], float32 whatever the models compute in; an
-/// odd number of channels ends in a zero.
+/// values: [N], any number type. Returns [N, num_channels], float32 whatever the models compute in;
+/// an odd number of channels ends in a zero.
 Tensor sinusoidal_embedding(const Tensor& values, const SinusoidOptions& options);
 
 struct TimestepEmbeddingOptions {
@@ -28,7 +29,8 @@ struct TimestepEmbeddingOptions {
 class TimestepEmbeddingImpl final : public torch::nn::Module {
  public:
   explicit TimestepEmbeddingImpl(const TimestepEmbeddingOptions& options);
-  /// sample: [B, in_channels]; condition: [B, cond_proj_dim] or undefined. Returns [B, time_embed_dim].
+  /// sample: [B, in_channels]; condition: [B, cond_proj_dim] or undefined. Returns [B,
+  /// time_embed_dim].
   Tensor forward(const Tensor& sample, const Tensor& condition = {});
 
  private:

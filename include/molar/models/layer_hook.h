@@ -15,7 +15,8 @@ class AdaptableLayer {
   /// Linear: [out, in], contiguous; Conv2d: [out, in, kh, kw], contiguous or channels-last. In the
   /// compute dtype of the model. Valid until the layer runs or its weight is set.
   virtual const Tensor& weight() const = 0;
-  /// Same shape, dtype and device as weight(), in either layout named there; throws Error otherwise.
+  /// Same shape, dtype and device as weight(), in either layout named there; throws Error
+  /// otherwise.
   virtual void set_weight(const Tensor& weight) = 0;
 };
 

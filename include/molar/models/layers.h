@@ -1,7 +1,8 @@
 /// The leaves of every model: Linear, Conv2d, GroupNorm, LayerNorm, Embedding.
-/// torch::nn's own would fill each weight with random numbers before the checkpoint replaces it; these
-/// register parameters of the right shape that hold one element, so that building a model is free and
-/// no second model is ever allocated. `load_weights` (model_loader.h) gives them their storage.
+/// torch::nn's own would fill each weight with random numbers before the checkpoint replaces it;
+/// these register parameters of the right shape that hold one element, so that building a model is
+/// free and no second model is ever allocated. `load_weights` (model_loader.h) gives them their
+/// storage.
 #pragma once
 
 #include <torch/torch.h>
@@ -48,8 +49,8 @@ class Conv2dImpl final : public torch::nn::Module, public AdaptableLayer {
   /// The same for kernel size 1 on tokens: x: [B, L, in]. Returns [B, L, out].
   Tensor forward_tokens(const Tensor& x) const;
 
-  /// Note [Packed weights]: inference on the CPU rearranges the weight for oneDNN at the first call and
-  /// keeps only that form; this brings back the plain one, with the same values.
+  /// Note [Packed weights]: inference on the CPU rearranges the weight for oneDNN at the first call
+  /// and keeps only that form; this brings back the plain one, with the same values.
   const Tensor& weight() const override;
   void set_weight(const Tensor& weight) override;
   const Conv2dOptions& options() const { return options_; }
@@ -111,9 +112,10 @@ Tensor mul_reusing(const Tensor& x, const Tensor& y);
 Tensor gelu_reusing(const Tensor& x);
 /// silu(x), written into x's memory likewise.
 Tensor silu_reusing(const Tensor& x);
-/// Note [Image layout]: feature maps [B, C, H, W] are channels-last on the CPU and, for half precision,
-/// on CUDA: convolutions are faster so, and the tokens [B, H * W, C] of a transformer are a view.
-/// Every layer here keeps its input's layout, so one call at a model's entrance is enough.
+/// Note [Image layout]: feature maps [B, C, H, W] are channels-last on the CPU and, for half
+/// precision, on CUDA: convolutions are faster so, and the tokens [B, H * W, C] of a transformer
+/// are a view. Every layer here keeps its input's layout, so one call at a model's entrance is
+/// enough.
 Tensor in_image_layout(const Tensor& x);
 
 }  // namespace molar

@@ -38,7 +38,8 @@ class ResnetBlock2DImpl final : public torch::nn::Module {
 };
 TORCH_MODULE(ResnetBlock2D);
 
-/// Strided convolution. padding 0 means, as in diffusers, one row and one column of zeros at the end.
+/// Strided convolution. padding 0 means, as in diffusers, one row and one column of zeros at the
+/// end.
 class Downsample2DImpl final : public torch::nn::Module {
  public:
   explicit Downsample2DImpl(int64_t channels, int64_t padding = 1);

@@ -27,7 +27,8 @@ struct UNetBlockOptions {
   bool only_cross_attention = false;
 };
 
-/// `transformer_layers`: the depth of the transformer after each resnet; empty: a block without attention.
+/// `transformer_layers`: the depth of the transformer after each resnet; empty: a block without
+/// attention.
 struct UNetDownBlockOptions {
   int64_t in_channels, out_channels;
   int64_t num_layers;  ///< resnets
@@ -39,9 +40,9 @@ struct UNetDownBlockOptions {
 class UNetDownBlockImpl final : public torch::nn::Module {
  public:
   UNetDownBlockImpl(const UNetDownBlockOptions& options, const UNetBlockOptions& shared);
-  /// x: [B, in_channels, H, W]; activated_temb: [B, temb_channels]; encoder_hidden_states: [B, S, D].
-  /// Returns what the up path will need, in order: each resnet's (and transformer's) result
-  /// [B, out_channels, H, W], then the halved one, if any. The last is the block's result.
+  /// x: [B, in_channels, H, W]; activated_temb: [B, temb_channels]; encoder_hidden_states: [B, S,
+  /// D]. Returns what the up path will need, in order: each resnet's (and transformer's) result [B,
+  /// out_channels, H, W], then the halved one, if any. The last is the block's result.
   std::vector<Tensor> forward(Tensor x, const Tensor& activated_temb,
                               const Tensor& encoder_hidden_states);
 
@@ -65,7 +66,7 @@ class UNetMidBlockImpl final : public torch::nn::Module {
 TORCH_MODULE(UNetMidBlock);
 
 struct UNetUpBlockOptions {
-  int64_t in_channels;       ///< of the last skip connection: the next level's width
+  int64_t in_channels;  ///< of the last skip connection: the next level's width
   int64_t out_channels;
   int64_t prev_out_channels;  ///< of x: the width of the level below
   int64_t num_layers;         ///< resnets, each of which takes one skip connection

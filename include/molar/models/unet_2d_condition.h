@@ -31,7 +31,8 @@ enum class UNetMidBlockType { kNone, kResnet, kCrossAttention };
 
 /// unet/config.json with every per-level value resolved.
 struct UNet2DConditionConfig {
-  int64_t sample_size = 64;  ///< latent pixels of the size it was trained for; 64 where the file has none
+  int64_t sample_size =
+      64;  ///< latent pixels of the size it was trained for; 64 where the file has none
   int64_t in_channels = 4, out_channels = 4;
   bool center_input_sample = false;  ///< the input is mapped from [0, 1] to [-1, 1]
   bool flip_sin_to_cos = true;
@@ -52,8 +53,9 @@ struct UNet2DConditionConfig {
   std::optional<int64_t> addition_time_embed_dim;  ///< SDXL: sinusoids per value of time_ids
   int64_t add_embedding_input_dim = 0;  ///< SDXL: width of text_embeds and all sinusoids together
 
-  /// Reads every value that diffusers 0.2x to 0.42 writes. `source` ("unet/config.json") starts each
-  /// message. Throws FileError that names a value which is not supported, malformed, or unknown.
+  /// Reads every value that diffusers 0.2x to 0.42 writes. `source` ("unet/config.json") starts
+  /// each message. Throws FileError that names a value which is not supported, malformed, or
+  /// unknown.
   static UNet2DConditionConfig from_json(const Json& json, const std::string& source);
 };
 
@@ -76,8 +78,8 @@ class UNet2DConditionModelImpl final : public torch::nn::Module {
   /// sample: [B, in_channels, H, W], any H and W; timesteps: [B] or [1], float32 or int64. All
   /// floating-point inputs in the weights' dtype, except timesteps and time_ids.
   /// Returns [B, out_channels, H, W]. Throws Error where an input is missing or of another shape.
-  Tensor forward(const Tensor& sample, const Tensor& timesteps, const UNetConditioning& conditioning,
-                 const UNetObserver& observe = {});
+  Tensor forward(const Tensor& sample, const Tensor& timesteps,
+                 const UNetConditioning& conditioning, const UNetObserver& observe = {});
 
   const UNet2DConditionConfig& config() const { return config_; }
 
