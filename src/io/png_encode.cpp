@@ -57,7 +57,7 @@ std::vector<TextChunk> text_chunks(const PngText& text) {
 /// libpng's state; see Note [Jumps in C libraries].
 class PngEncoder {
  public:
-  PngEncoder() : png_(png_create_write_struct(PNG_LIBPNG_VER_STRING, this, &on_error, nullptr)) {
+  PngEncoder() : png_(png_create_write_struct(PNG_LIBPNG_VER_STRING, this, &on_error, &on_warning)) {
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
       png_destroy_write_struct(&png_, nullptr);
@@ -89,6 +89,7 @@ class PngEncoder {
     std::strncpy(self->message_, message, sizeof(self->message_) - 1);
     png_longjmp(png, 1);
   }
+  static void on_warning(png_structp, png_const_charp) {}  // libpng's own would print
   static void on_write(png_structp png, png_bytep from, size_t size_bytes) {
     auto* const self = static_cast<PngEncoder*>(png_get_io_ptr(png));
     self->bytes_.append(reinterpret_cast<const char*>(from), size_bytes);
