@@ -193,6 +193,8 @@ class Workshop:
             lora_files.write_peft_folder(self.fresh(base), folder / "peft", 1313, rslora=file == "peft-rs")
         else:
             raise SystemExit(f"LoRA file '{file}' is unknown")
+        if base == "sdxl-full":
+            deltas = None  # diffusers reads SDXL's block names itself, and whole matrices would take 9 GB
         if deltas is not None:
             save_file({f"{component}|{name}": d.contiguous() for (component, name), d in deltas.items()},
                       folder / "deltas.safetensors")
