@@ -85,8 +85,8 @@ void add_layers(CollectedKeys& collected, const LoraSource& source, const ModelL
     const auto* const kronecker = std::get_if<KroneckerFactors>(&assembled.layer.factors);
     const std::optional<int64_t> rank =
         kronecker && kronecker->whole() ? std::nullopt : std::optional(assembled.layer.rank());
-    assembled.layer.scale = assembled.own_scale.value_or(
-        configured_scale(source, name.component, name.module, rank));
+    assembled.layer.scale =
+        assembled.own_scale.value_or(configured_scale(source, name.component, name.module, rank));
     if (!weights.layers.emplace(name, std::move(assembled.layer)).second)
       throw FileError(
           fmt::format("'{}': layer '{}' of {} was already in another file of the folder", file,

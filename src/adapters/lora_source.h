@@ -19,8 +19,9 @@ class PeftScaling {
   /// Throws FileError for values of the wrong type, for DoRA, for initialisations that change the
   /// base weights, and for patterns that are more than module names.
   PeftScaling(const Json& config, const std::string& source);
-  /// alpha / rank, or alpha / sqrt(rank) with rsLoRA. `module`: dotted diffusers name; `rank`: of its
-  /// factors, nullopt where they do not show it (LoKr with whole factors): then it is the config's.
+  /// alpha / rank, or alpha / sqrt(rank) with rsLoRA. `module`: dotted diffusers name; `rank`: of
+  /// its factors, nullopt where they do not show it (LoKr with whole factors): then it is the
+  /// config's.
   double scale(const std::string& module, std::optional<int64_t> rank) const;
 
  private:

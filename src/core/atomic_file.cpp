@@ -35,8 +35,9 @@ fs::path numbered(const fs::path& target, int number) {
 fs::path resolve_target(const fs::path& target, OnExist on_exist) {
   if (!is_taken(target)) return target;
   if (on_exist == OnExist::kError)
-    throw ConfigError(fmt::format("'{}' exists; choose another -o, or --on-exist number, skip or overwrite",
-                                  target.string()));
+    throw ConfigError(
+        fmt::format("'{}' exists; choose another -o, or --on-exist number, skip or overwrite",
+                    target.string()));
   if (on_exist != OnExist::kNumber) return target;
   int number = 1;
   while (is_taken(numbered(target, number))) ++number;
@@ -47,7 +48,8 @@ fs::path write_file_atomically(const fs::path& target, OnExist on_exist,
                                const std::function<void(const ByteSink&)>& write) {
   std::error_code error;
   if (!target.has_filename() || fs::is_directory(target, error))
-    throw FileError(fmt::format("cannot write '{}': it is a folder; name a file in it", target.string()));
+    throw FileError(
+        fmt::format("cannot write '{}': it is a folder; name a file in it", target.string()));
   fs::path final_path = resolve_target(target, on_exist);
   if (on_exist == OnExist::kSkip && is_taken(final_path)) return final_path;
   const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");

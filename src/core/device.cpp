@@ -21,7 +21,8 @@ bool cpu_computes_bfloat16() {
 }  // namespace
 
 at::Device parse_device(std::string_view text) {
-  const int64_t num_cuda = at::hasCUDA() ? static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  const int64_t num_cuda =
+      at::hasCUDA() ? static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
   if (text == "cpu") return at::Device(at::kCPU);
   if (text == "auto") return num_cuda > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
   int64_t index = 0;
@@ -29,13 +30,14 @@ at::Device parse_device(std::string_view text) {
   if (text.starts_with("cuda:")) {
     const std::string_view digits = text.substr(5);
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-    valid = error == std::errc() && end == digits.data() + digits.size() && index >= 0 && index < 128;
+    valid =
+        error == std::errc() && end == digits.data() + digits.size() && index >= 0 && index < 128;
   }
   if (!valid)
     throw ConfigError(fmt::format("--device '{}': wanted auto, cpu, cuda or cuda:N", text));
   if (index >= num_cuda)
-    throw ConfigError(fmt::format("--device '{}': this libtorch sees {} CUDA device(s); use --device cpu",
-                                  text, num_cuda));
+    throw ConfigError(fmt::format(
+        "--device '{}': this libtorch sees {} CUDA device(s); use --device cpu", text, num_cuda));
   return at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
 }
 

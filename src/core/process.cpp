@@ -14,7 +14,8 @@ double process_age_s() {
   std::ifstream stat("/proc/self/stat");
   std::string line;
   std::getline(stat, line);
-  // Field 22 is the start in clock ticks after boot; the second field may hold spaces but ends in ')'.
+  // Field 22 is the start in clock ticks after boot; the second field may hold spaces but ends in
+  // ')'.
   std::istringstream after_name(line.substr(line.rfind(')') + 1));
   std::string field;
   for (int i = 3; i <= 22; ++i) after_name >> field;

@@ -7,7 +7,8 @@
 
 namespace molar {
 
-/// Call order: (write)* -> sync -> publish_new or publish_over. Destroyed before that, it leaves nothing.
+/// Call order: (write)* -> sync -> publish_new or publish_over. Destroyed before that, it leaves
+/// nothing.
 class TemporaryFile {
  public:
   enum class Kind {
@@ -15,7 +16,8 @@ class TemporaryFile {
     kNamed,    ///< "<target>.molar-<pid>-<n>": where the file system lacks O_TMPFILE (NFS)
   };
 
-  /// In the folder of `target`; unnamed where that works. Throws FileError with the system's reason.
+  /// In the folder of `target`; unnamed where that works. Throws FileError with the system's
+  /// reason.
   explicit TemporaryFile(const std::filesystem::path& target);
   TemporaryFile(const std::filesystem::path& target, Kind kind);
   ~TemporaryFile();

@@ -10,7 +10,8 @@ using namespace std::string_view_literals;
 /// Unsigned integers out of a TIFF block, in its own byte order; nullopt past its end.
 class TiffReader {
  public:
-  explicit TiffReader(std::string_view bytes) : bytes_(bytes), big_endian_(bytes.starts_with("MM")) {}
+  explicit TiffReader(std::string_view bytes)
+      : bytes_(bytes), big_endian_(bytes.starts_with("MM")) {}
 
   std::optional<uint64_t> number(uint64_t offset, size_t size_bytes) const {
     if (offset > bytes_.size() || bytes_.size() - offset < size_bytes) return std::nullopt;

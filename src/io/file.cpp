@@ -17,10 +17,10 @@ InputFile::InputFile(const std::filesystem::path& path)
     : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (descriptor_ < 0)
     throw FileError(fmt::format("cannot open '{}': {}", path.string(), std::strerror(errno)));
-  struct stat status {};
+  struct stat status{};
   const bool known = ::fstat(descriptor_, &status) == 0;
   if (!known || !S_ISREG(status.st_mode)) {
-    const char* found = !known                     ? std::strerror(errno)
+    const char* found = !known                    ? std::strerror(errno)
                         : S_ISDIR(status.st_mode) ? "it is a folder"
                                                   : "it is a pipe, socket or device";
     ::close(descriptor_);

@@ -43,14 +43,22 @@ std::string_view name_format(std::string_view bytes) {
 /// EXIF's eight orientations, each undone. pixels: [H, W, C].
 Tensor turned_upright(const Tensor& pixels, int orientation) {
   switch (orientation) {
-    case 2: return pixels.flip({1});
-    case 3: return pixels.flip({0, 1});
-    case 4: return pixels.flip({0});
-    case 5: return pixels.transpose(0, 1);
-    case 6: return pixels.transpose(0, 1).flip({1});
-    case 7: return pixels.transpose(0, 1).flip({0, 1});
-    case 8: return pixels.transpose(0, 1).flip({0});
-    default: return pixels;
+    case 2:
+      return pixels.flip({1});
+    case 3:
+      return pixels.flip({0, 1});
+    case 4:
+      return pixels.flip({0});
+    case 5:
+      return pixels.transpose(0, 1);
+    case 6:
+      return pixels.transpose(0, 1).flip({1});
+    case 7:
+      return pixels.transpose(0, 1).flip({0, 1});
+    case 8:
+      return pixels.transpose(0, 1).flip({0});
+    default:
+      return pixels;
   }
 }
 
@@ -64,7 +72,8 @@ Tensor read_pixels(const std::filesystem::path& path) {
   } else if (bytes.starts_with("\xFF\xD8\xFF")) {
     picture = decode_jpeg(bytes, source);
   } else {
-    throw InputError(fmt::format("{}: wanted a PNG or JPEG picture, found {}", source, name_format(bytes)));
+    throw InputError(
+        fmt::format("{}: wanted a PNG or JPEG picture, found {}", source, name_format(bytes)));
   }
   return turned_upright(picture.pixels, picture.orientation).contiguous();
 }
@@ -81,10 +90,12 @@ std::string read_picture_file(const std::filesystem::path& path) {
 
 void check_picture_size(uint64_t width_px, uint64_t height_px, const std::string& source) {
   if (width_px == 0 || height_px == 0)
-    throw InputError(fmt::format("{}: the picture is empty ({} x {} pixels)", source, width_px, height_px));
+    throw InputError(
+        fmt::format("{}: the picture is empty ({} x {} pixels)", source, width_px, height_px));
   if (width_px > kMaxSidePx || height_px > kMaxSidePx || width_px * height_px > kMaxPixels)
-    throw InputError(fmt::format("{}: the picture has {} x {} pixels; the most is {} a side and {} in all",
-                                 source, width_px, height_px, kMaxSidePx, kMaxPixels));
+    throw InputError(
+        fmt::format("{}: the picture has {} x {} pixels; the most is {} a side and {} in all",
+                    source, width_px, height_px, kMaxSidePx, kMaxPixels));
 }
 
 Tensor read_image(const std::filesystem::path& path) {

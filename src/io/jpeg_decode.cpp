@@ -3,14 +3,13 @@
 #include <spdlog/spdlog.h>
 
 // jpeglib.h needs these two before it.
-#include <cstddef>
-#include <cstdio>
-
 #include <jerror.h>
 #include <jpeglib.h>
 
 #include <algorithm>
 #include <csetjmp>
+#include <cstddef>
+#include <cstdio>
 #include <vector>
 
 #include "molar/core/error.h"
@@ -59,7 +58,8 @@ class JpegDecoder {
   bool read_rows(JSAMPARRAY rows) {
     if (setjmp(jump_) != 0) return false;
     while (info_.output_scanline < info_.output_height)
-      jpeg_read_scanlines(&info_, rows + info_.output_scanline, info_.output_height - info_.output_scanline);
+      jpeg_read_scanlines(&info_, rows + info_.output_scanline,
+                          info_.output_height - info_.output_scanline);
     return true;
   }
 
@@ -68,7 +68,9 @@ class JpegDecoder {
   bool damaged() const { return damaged_; }
 
  private:
-  static JpegDecoder& self(j_common_ptr info) { return *static_cast<JpegDecoder*>(info->client_data); }
+  static JpegDecoder& self(j_common_ptr info) {
+    return *static_cast<JpegDecoder*>(info->client_data);
+  }
   static void on_error(j_common_ptr info) {
     info->err->format_message(info, self(info).message_);
     std::longjmp(self(info).jump_, 1);
@@ -124,21 +126,23 @@ int jpeg_orientation(const jpeg_decompress_struct& info) {
 RawPicture decode_jpeg(std::string_view bytes, const std::string& source) {
   JpegDecoder decoder;
   const auto check = [&](bool succeeded) {
-    if (!succeeded) throw InputError(fmt::format("{} is a broken JPEG: {}", source, decoder.message()));
+    if (!succeeded)
+      throw InputError(fmt::format("{} is a broken JPEG: {}", source, decoder.message()));
   };
   check(decoder.read_header(bytes));
   const jpeg_decompress_struct& info = decoder.info();
   check_picture_size(info.image_width, info.image_height, source);
   if (info.num_components != 1 && info.num_components != 3 && info.num_components != 4)
-    throw InputError(fmt::format("{}: wanted a JPEG of 1, 3 or 4 colour components, found {}", source,
-                                 info.num_components));
+    throw InputError(fmt::format("{}: wanted a JPEG of 1, 3 or 4 colour components, found {}",
+                                 source, info.num_components));
   check(decoder.start());
-  Tensor pixels = at::empty({static_cast<int64_t>(info.output_height), static_cast<int64_t>(info.output_width),
-                             info.output_components},
+  Tensor pixels = at::empty({static_cast<int64_t>(info.output_height),
+                             static_cast<int64_t>(info.output_width), info.output_components},
                             at::kByte);
   std::vector<JSAMPROW> rows(info.output_height);
   for (size_t y = 0; y < rows.size(); ++y)
-    rows[y] = pixels.mutable_data_ptr<uint8_t>() + y * info.output_width * static_cast<size_t>(info.output_components);
+    rows[y] = pixels.mutable_data_ptr<uint8_t>() +
+              y * info.output_width * static_cast<size_t>(info.output_components);
   check(decoder.read_rows(rows.data()));
   if (decoder.damaged())
     spdlog::warn("{} is a damaged JPEG, parts of it may look wrong: {}", source, decoder.message());

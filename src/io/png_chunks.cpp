@@ -81,7 +81,8 @@ class TextFields {
   }
 
   [[noreturn]] void fail(std::string_view what) const {
-    throw InputError(fmt::format("{}: a {} chunk {}; the picture's text is broken", source_, type_, what));
+    throw InputError(
+        fmt::format("{}: a {} chunk {}; the picture's text is broken", source_, type_, what));
   }
 
  private:
@@ -110,20 +111,24 @@ std::vector<PngChunk> parse_png_chunks(std::string_view bytes, const std::string
   std::vector<PngChunk> chunks;
   std::string_view rest = bytes.substr(kPngSignature.size());
   while (true) {
-    if (rest.size() < 12) throw InputError(fmt::format("{} is cut short: the PNG has no end", source));
+    if (rest.size() < 12)
+      throw InputError(fmt::format("{} is cut short: the PNG has no end", source));
     const size_t length = big_endian(rest);
     const PngChunk chunk{rest.substr(4, 4), rest.substr(8, std::min(length, rest.size() - 12))};
     const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
     if (!std::all_of(chunk.type.begin(), chunk.type.end(), is_letter))
       throw InputError(fmt::format("{} is a broken PNG: garbage where a chunk begins", source));
     if (length > rest.size() - 12)
-      throw InputError(fmt::format("{} is cut short: PNG chunk {} should have {} bytes, {} are left", source,
-                                   chunk.type, length, rest.size() - 12));
+      throw InputError(
+          fmt::format("{} is cut short: PNG chunk {} should have {} bytes, {} are left", source,
+                      chunk.type, length, rest.size() - 12));
     const auto* const checked = reinterpret_cast<const Bytef*>(rest.data() + 4);
     if (::crc32_z(0, checked, length + 4) != big_endian(rest.substr(8 + length)))
-      throw InputError(fmt::format("{} is broken: the checksum of PNG chunk {} is wrong", source, chunk.type));
+      throw InputError(
+          fmt::format("{} is broken: the checksum of PNG chunk {} is wrong", source, chunk.type));
     if (chunks.empty() && (chunk.type != "IHDR" || length != 13))
-      throw InputError(fmt::format("{} is a broken PNG: it does not start with its header", source));
+      throw InputError(
+          fmt::format("{} is a broken PNG: it does not start with its header", source));
     chunks.push_back(chunk);
     rest.remove_prefix(12 + length);
     if (chunk.type == "IEND") return chunks;

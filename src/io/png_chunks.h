@@ -23,8 +23,9 @@ struct PngHeader {
   int bit_depth, color_type;
 };
 
-/// From IHDR to IEND; what follows IEND is ignored. `source` starts every message. Throws InputError: no
-/// signature, cut short, a chunk longer than the file, a wrong CRC, IHDR not first, no IEND.
+/// From IHDR to IEND; what follows IEND is ignored. `source` starts every message. Throws
+/// InputError: no signature, cut short, a chunk longer than the file, a wrong CRC, IHDR not first,
+/// no IEND.
 std::vector<PngChunk> parse_png_chunks(std::string_view bytes, const std::string& source);
 
 /// Of the list's first chunk.

@@ -21,7 +21,8 @@ namespace {
 class PngDecoder {
  public:
   explicit PngDecoder(std::string_view bytes)
-      : rest_(bytes), png_(png_create_read_struct(PNG_LIBPNG_VER_STRING, this, &on_error, &on_warning)) {
+      : rest_(bytes),
+        png_(png_create_read_struct(PNG_LIBPNG_VER_STRING, this, &on_error, &on_warning)) {
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
       png_destroy_read_struct(&png_, nullptr, nullptr);
@@ -93,7 +94,8 @@ std::string exif_from_hex_text(std::string_view text) {
   std::string bytes;
   int high = -1;
   for (const char letter : text) {
-    const size_t digit = std::string_view("0123456789abcdef").find(static_cast<char>(letter | 0x20));
+    const size_t digit =
+        std::string_view("0123456789abcdef").find(static_cast<char>(letter | 0x20));
     if (letter == '\n') continue;
     if (digit == std::string_view::npos) return {};
     if (high < 0) {
@@ -109,8 +111,10 @@ std::string exif_from_hex_text(std::string_view text) {
 int png_orientation(const std::vector<PngChunk>& chunks, const std::string& source) {
   std::string exif, xmp;
   for (auto& [keyword, text] : parse_png_text(chunks, source)) {
-    if (keyword == "XML:com.adobe.xmp") xmp = std::move(text);
-    else if (keyword == "Raw profile type exif") exif = exif_from_hex_text(text);
+    if (keyword == "XML:com.adobe.xmp")
+      xmp = std::move(text);
+    else if (keyword == "Raw profile type exif")
+      exif = exif_from_hex_text(text);
   }
   for (const PngChunk& chunk : chunks)
     if (chunk.type == "eXIf") exif = std::string(chunk.data);
@@ -145,8 +149,9 @@ RawPicture decode_png(std::string_view bytes, const std::string& source) {
     num_clipped += fits ? 0 : 1;
   }
   if (num_clipped > 0)
-    spdlog::warn("{} is 16-bit grey: {} pixels above 255 become white, as in Pillow; save it with 8 bits",
-                 source, num_clipped);
+    spdlog::warn(
+        "{} is 16-bit grey: {} pixels above 255 become white, as in Pillow; save it with 8 bits",
+        source, num_clipped);
   return {clipped, png_orientation(chunks, source)};
 }
 

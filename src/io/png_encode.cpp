@@ -43,7 +43,8 @@ std::vector<TextChunk> text_chunks(const PngText& text) {
     const auto printable = [](char c) { return c >= ' ' && c <= '~'; };
     if (keyword.empty() || keyword.size() > 79 || keyword.front() == ' ' || keyword.back() == ' ' ||
         !std::all_of(keyword.begin(), keyword.end(), printable))
-      throw Error(fmt::format("internal: PNG keyword '{}' must be 1 to 79 printable ASCII characters", keyword));
+      throw Error(fmt::format(
+          "internal: PNG keyword '{}' must be 1 to 79 printable ASCII characters", keyword));
     std::string utf8 = valid_utf8(content);
     for (size_t nul = utf8.find('\0'); nul != std::string::npos; nul = utf8.find('\0', nul))
       utf8.replace(nul, 1, "\xEF\xBF\xBD");
@@ -57,7 +58,8 @@ std::vector<TextChunk> text_chunks(const PngText& text) {
 /// libpng's state; see Note [Jumps in C libraries].
 class PngEncoder {
  public:
-  PngEncoder() : png_(png_create_write_struct(PNG_LIBPNG_VER_STRING, this, &on_error, &on_warning)) {
+  PngEncoder()
+      : png_(png_create_write_struct(PNG_LIBPNG_VER_STRING, this, &on_error, &on_warning)) {
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
       png_destroy_write_struct(&png_, nullptr);
@@ -106,7 +108,8 @@ class PngEncoder {
 std::string encode_png(const Tensor& pixels, const PngText& text) {
   check_shape(pixels, {-1, -1, 3}, "encode_png");
   if (pixels.scalar_type() != at::kByte)
-    throw Error(fmt::format("encode_png: wanted uint8, found {}", dtype_name(pixels.scalar_type())));
+    throw Error(
+        fmt::format("encode_png: wanted uint8, found {}", dtype_name(pixels.scalar_type())));
   const Tensor packed = pixels.to(at::kCPU).contiguous();
   std::vector<png_bytep> rows(static_cast<size_t>(packed.size(0)));
   for (size_t y = 0; y < rows.size(); ++y)
@@ -115,7 +118,8 @@ std::string encode_png(const Tensor& pixels, const PngText& text) {
   std::vector<TextChunk> chunks = text_chunks(text);
   std::vector<png_text> entries(chunks.size());
   for (size_t i = 0; i < chunks.size(); ++i) {
-    entries[i].compression = chunks[i].is_utf8 ? PNG_ITXT_COMPRESSION_NONE : PNG_TEXT_COMPRESSION_NONE;
+    entries[i].compression =
+        chunks[i].is_utf8 ? PNG_ITXT_COMPRESSION_NONE : PNG_TEXT_COMPRESSION_NONE;
     entries[i].key = chunks[i].keyword.data();
     entries[i].text = chunks[i].text.data();
     entries[i].text_length = chunks[i].is_utf8 ? 0 : chunks[i].text.size();
@@ -124,9 +128,11 @@ std::string encode_png(const Tensor& pixels, const PngText& text) {
     entries[i].lang_key = nullptr;
   }
   PngEncoder encoder;
-  if (!encoder.write(rows.data(), static_cast<uint32_t>(packed.size(1)), static_cast<uint32_t>(packed.size(0)),
-                     entries.data(), static_cast<int>(entries.size())))
-    throw Error(fmt::format("cannot encode a PNG of {}: {}", shape_string(pixels.sizes()), encoder.message()));
+  if (!encoder.write(rows.data(), static_cast<uint32_t>(packed.size(1)),
+                     static_cast<uint32_t>(packed.size(0)), entries.data(),
+                     static_cast<int>(entries.size())))
+    throw Error(fmt::format("cannot encode a PNG of {}: {}", shape_string(pixels.sizes()),
+                            encoder.message()));
   return encoder.take();
 }
 

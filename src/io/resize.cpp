@@ -54,7 +54,8 @@ std::vector<Window> windows(int64_t in_size, int64_t out_size) {
   return result;
 }
 
-/// Resizes axis 1 of uint8 [outer, in, inner]; rounds to 8 bits, as Pillow does between its two passes.
+/// Resizes axis 1 of uint8 [outer, in, inner]; rounds to 8 bits, as Pillow does between its two
+/// passes.
 Tensor resize_middle_axis(const Tensor& pixels, int64_t out_size) {
   const int64_t outer = pixels.size(0), in_size = pixels.size(1), inner = pixels.size(2);
   const Tensor resized = at::empty({outer, out_size, inner}, at::kByte);
@@ -69,7 +70,8 @@ Tensor resize_middle_axis(const Tensor& pixels, int64_t out_size) {
       for (const int32_t weight : window.weights) {
         for (size_t c = 0; c < sums.size(); ++c) sums[c] += *row++ * weight;
       }
-      for (const int32_t sum : sums) *out++ = static_cast<uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255));
+      for (const int32_t sum : sums)
+        *out++ = static_cast<uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255));
     }
   }
   return resized;
@@ -78,7 +80,8 @@ Tensor resize_middle_axis(const Tensor& pixels, int64_t out_size) {
 }  // namespace
 
 Tensor resize_lanczos(const Tensor& pixels, int64_t height_px, int64_t width_px) {
-  if (pixels.scalar_type() != at::kByte || (pixels.dim() != 2 && pixels.dim() != 3) || pixels.numel() == 0)
+  if (pixels.scalar_type() != at::kByte || (pixels.dim() != 2 && pixels.dim() != 3) ||
+      pixels.numel() == 0)
     throw Error(fmt::format("resize_lanczos: wanted uint8 [H, W] or [H, W, C], found {} {}",
                             dtype_name(pixels.scalar_type()), shape_string(pixels.sizes())));
   if (height_px < 1 || width_px < 1)
@@ -95,7 +98,8 @@ Tensor resize_lanczos(const Tensor& pixels, int64_t height_px, int64_t width_px)
       result = resize_middle_axis(result.reshape({1, result.size(0), width * channels}), height_px)
                    .reshape({height_px, width, channels});
   };
-  // The order shows in the last bit. Pillow since 13 (measured on 13.0.0; before: always the width first).
+  // The order shows in the last bit. Pillow since 13 (measured on 13.0.0; before: always the width
+  // first).
   if (height_px < in_height && in_height - height_px > 2 * (in_width - width_px)) {
     resize_height();
     resize_width();

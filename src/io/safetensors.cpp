@@ -47,8 +47,10 @@ namespace {
 /// What a file that is not safetensors often is, and how to mend it; empty where nothing is known.
 std::string_view guess_other_format(std::string_view bytes) {
   using namespace std::string_view_literals;
-  if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("\x80\x02"sv) || bytes.starts_with("\x80\x04"sv))
-    return "; it is a Python pickle, which can run code: convert it to safetensors where you trust it";
+  if (bytes.starts_with("PK\x03\x04") || bytes.starts_with("\x80\x02"sv) ||
+      bytes.starts_with("\x80\x04"sv))
+    return "; it is a Python pickle, which can run code: convert it to safetensors where you trust "
+           "it";
   if (bytes.starts_with("version https://git-lfs"))
     return "; it is a Git LFS pointer: run 'git lfs pull' to fetch the real file";
   if (bytes.starts_with("<")) return "; it is a web page: download the file itself";
@@ -57,9 +59,7 @@ std::string_view guess_other_format(std::string_view bytes) {
 }
 
 /// A tensor's share in the mapping. Its deleter's address also tells mapped tensors from others.
-void drop_mapping_share(void* share) {
-  delete static_cast<std::shared_ptr<const void>*>(share);
-}
+void drop_mapping_share(void* share) { delete static_cast<std::shared_ptr<const void>*>(share); }
 
 }  // namespace
 
@@ -68,16 +68,18 @@ SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
   const std::string source = fmt::format("'{}'", path.string());
   const std::string_view bytes(mapping->bytes, mapping->size_bytes);
   if (bytes.size() < 8)
-    throw FileError(fmt::format("{} has {} bytes, a safetensors file has at least 8{}", source, bytes.size(),
-                                guess_other_format(bytes)));
+    throw FileError(fmt::format("{} has {} bytes, a safetensors file has at least 8{}", source,
+                                bytes.size(), guess_other_format(bytes)));
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), sizeof(header_bytes));
   if (header_bytes > kMaxHeaderBytes)
-    throw FileError(fmt::format("{} is no safetensors file: its header would have {} bytes, the most is {}{}",
-                                source, header_bytes, kMaxHeaderBytes, guess_other_format(bytes)));
+    throw FileError(
+        fmt::format("{} is no safetensors file: its header would have {} bytes, the most is {}{}",
+                    source, header_bytes, kMaxHeaderBytes, guess_other_format(bytes)));
   if (header_bytes > bytes.size() - 8)
-    throw FileError(fmt::format("{} is cut short or corrupt: the header says {} bytes, {} are left{}", source,
-                                header_bytes, bytes.size() - 8, guess_other_format(bytes)));
+    throw FileError(
+        fmt::format("{} is cut short or corrupt: the header says {} bytes, {} are left{}", source,
+                    header_bytes, bytes.size() - 8, guess_other_format(bytes)));
   mapping->data_begin_bytes = 8 + static_cast<size_t>(header_bytes);
   mapping->header = parse_safetensors_header(bytes.substr(8, header_bytes),
                                              bytes.size() - mapping->data_begin_bytes, source);
@@ -106,7 +108,8 @@ Tensor SafetensorsFile::tensor(const std::string& name) const {
   const char* const begin = mapping_->bytes + mapping_->data_begin_bytes + entry.begin_bytes;
   if (reinterpret_cast<uintptr_t>(begin) % c10::elementSize(entry.dtype) != 0) {
     const Tensor copy = at::empty(entry.shape, options);
-    std::memcpy(copy.mutable_data_ptr(), begin, static_cast<size_t>(entry.end_bytes - entry.begin_bytes));
+    std::memcpy(copy.mutable_data_ptr(), begin,
+                static_cast<size_t>(entry.end_bytes - entry.begin_bytes));
     return copy;
   }
   return at::for_blob(const_cast<char*>(begin), entry.shape)
@@ -117,7 +120,8 @@ Tensor SafetensorsFile::tensor(const std::string& name) const {
 
 StateDict SafetensorsFile::state_dict() const {
   StateDict tensors;
-  for (const auto& [name, entry] : entries()) tensors.emplace_hint(tensors.end(), name, tensor(name));
+  for (const auto& [name, entry] : entries())
+    tensors.emplace_hint(tensors.end(), name, tensor(name));
   return tensors;
 }
 
@@ -126,9 +130,10 @@ std::string_view SafetensorsFile::data_bytes() const {
 }
 
 void release_mapped_pages(const Tensor& tensor) {
-  // Memory of any other kind would lose its content: only what this file's deleter guards is touched.
-  if (!tensor.defined() || !tensor.has_storage() || tensor.numel() == 0 || !tensor.is_contiguous() ||
-      tensor.storage().data_ptr().get_deleter() != &drop_mapping_share)
+  // Memory of any other kind would lose its content: only what this file's deleter guards is
+  // touched.
+  if (!tensor.defined() || !tensor.has_storage() || tensor.numel() == 0 ||
+      !tensor.is_contiguous() || tensor.storage().data_ptr().get_deleter() != &drop_mapping_share)
     return;
   const auto page_bytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const auto begin = reinterpret_cast<uintptr_t>(tensor.const_data_ptr());

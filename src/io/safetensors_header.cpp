@@ -40,8 +40,8 @@ constexpr std::pair<const char*, at::ScalarType> kDtypes[] = {
 // More axes than any operation of libtorch takes.
 constexpr size_t kMaxRank = 64;
 
-/// Builds the header while the text is read: nothing nests deeper than an entry's lists, every key is
-/// checked for duplicates, and the first thing out of place ends the parse.
+/// Builds the header while the text is read: nothing nests deeper than an entry's lists, every key
+/// is checked for duplicates, and the first thing out of place ends the parse.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
   explicit HeaderReader(const std::string& source) : source_(source) {}
@@ -175,14 +175,22 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool unexpected(std::string_view found) const {
     switch (place_) {
       case Place::kStart:
-      case Place::kRoot: throw FileError(fmt::format("{}: the header is {}, no object", source_, found));
-      case Place::kMetadata: fail("'{}' must be a string, is {}", key_, found);
-      case Place::kDtype: fail("dtype must be a string, is {}", found);
-      case Place::kShape: fail("shape must be a list, is {}", found);
-      case Place::kOffsets: fail("data_offsets must be a list, is {}", found);
-      case Place::kShapeList: fail("shape must hold whole numbers from 0, has {}", found);
-      case Place::kOffsetsList: fail("data_offsets must hold whole numbers from 0, has {}", found);
-      default: fail("its value must be an object, is {}", found);
+      case Place::kRoot:
+        throw FileError(fmt::format("{}: the header is {}, no object", source_, found));
+      case Place::kMetadata:
+        fail("'{}' must be a string, is {}", key_, found);
+      case Place::kDtype:
+        fail("dtype must be a string, is {}", found);
+      case Place::kShape:
+        fail("shape must be a list, is {}", found);
+      case Place::kOffsets:
+        fail("data_offsets must be a list, is {}", found);
+      case Place::kShapeList:
+        fail("shape must hold whole numbers from 0, has {}", found);
+      case Place::kOffsetsList:
+        fail("data_offsets must hold whole numbers from 0, has {}", found);
+      default:
+        fail("its value must be an object, is {}", found);
     }
   }
 
@@ -221,8 +229,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     }
     if (empty) size_bytes = 0;
     if (end - begin != size_bytes)
-      fail("data_offsets [{}, {}] hold {} bytes, but shape {} of {} needs {}", begin, end, end - begin,
-           shape_string(*shape_), safetensors_dtype_name(*dtype_), size_bytes);
+      fail("data_offsets [{}, {}] hold {} bytes, but shape {} of {} needs {}", begin, end,
+           end - begin, shape_string(*shape_), safetensors_dtype_name(*dtype_), size_bytes);
     header_.entries[name_] = {*dtype_, std::move(*shape_), begin, end};
   }
 
@@ -248,20 +256,23 @@ void check_tiling(const SafetensorsHeader& header, uint64_t data_bytes, const st
   uint64_t covered = 0;
   for (const auto& [name, entry] : in_order) {
     if (entry->end_bytes > data_bytes)
-      throw FileError(fmt::format("{}: tensor '{}' ends at byte {} of the data, which has {}; the file is cut "
-                                  "short or corrupt, fetch it again",
-                                  source, *name, entry->end_bytes, data_bytes));
+      throw FileError(
+          fmt::format("{}: tensor '{}' ends at byte {} of the data, which has {}; the file is cut "
+                      "short or corrupt, fetch it again",
+                      source, *name, entry->end_bytes, data_bytes));
     if (entry->begin_bytes != covered)
-      throw FileError(fmt::format("{}: tensor '{}' begins at byte {} of the data, but {} bytes are taken "
-                                  "before it: the tensors {}",
-                                  source, *name, entry->begin_bytes, covered,
-                                  entry->begin_bytes < covered ? "overlap" : "leave a hole"));
+      throw FileError(
+          fmt::format("{}: tensor '{}' begins at byte {} of the data, but {} bytes are taken "
+                      "before it: the tensors {}",
+                      source, *name, entry->begin_bytes, covered,
+                      entry->begin_bytes < covered ? "overlap" : "leave a hole"));
     covered = entry->end_bytes;
   }
   if (covered != data_bytes)
-    throw FileError(fmt::format("{}: the tensors end at byte {} of the data, which has {}: the last {} bytes "
-                                "belong to nothing",
-                                source, covered, data_bytes, data_bytes - covered));
+    throw FileError(
+        fmt::format("{}: the tensors end at byte {} of the data, which has {}: the last {} bytes "
+                    "belong to nothing",
+                    source, covered, data_bytes, data_bytes - covered));
 }
 
 }  // namespace
@@ -269,9 +280,11 @@ void check_tiling(const SafetensorsHeader& header, uint64_t data_bytes, const st
 SafetensorsHeader parse_safetensors_header(std::string_view text, uint64_t data_bytes,
                                            const std::string& source) {
   if (!text.starts_with('{'))
-    throw FileError(fmt::format("{}: the header does not start with '{{'; this is no safetensors file", source));
+    throw FileError(fmt::format(
+        "{}: the header does not start with '{{'; this is no safetensors file", source));
   if (text.find('\0') != std::string_view::npos)  // where the JSON library would stop reading
-    throw FileError(fmt::format("{}: the header is not JSON (it holds a NUL byte); the file is corrupt", source));
+    throw FileError(fmt::format(
+        "{}: the header is not JSON (it holds a NUL byte); the file is corrupt", source));
   HeaderReader reader(source);
   nlohmann::json::sax_parse(text.begin(), text.end(), &reader);
   SafetensorsHeader header = reader.take();

@@ -26,7 +26,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, uint64_t data_
 
 /// "F32" for float32 and so on; nullptr for a type that the format lacks.
 const char* safetensors_dtype_name(at::ScalarType dtype);
-/// The place of a dtype in the reference writer's order: wide types first, so that all stay aligned.
+/// The place of a dtype in the reference writer's order: wide types first, so that all stay
+/// aligned.
 int safetensors_dtype_rank(at::ScalarType dtype);
 
 }  // namespace molar

@@ -14,19 +14,23 @@ namespace {
 using NamedTensor = StateDict::const_pointer;
 
 /// Wide types first, then by name: every tensor ends up aligned, as the reference writer has it.
-std::vector<NamedTensor> in_file_order(const StateDict& tensors, const std::filesystem::path& path) {
+std::vector<NamedTensor> in_file_order(const StateDict& tensors,
+                                       const std::filesystem::path& path) {
   std::vector<NamedTensor> order;
   order.reserve(tensors.size());
   for (const auto& item : tensors) {
     if (item.first == "__metadata__")
-      throw FileError(fmt::format("cannot write '{}': no tensor may be named __metadata__", path.string()));
+      throw FileError(
+          fmt::format("cannot write '{}': no tensor may be named __metadata__", path.string()));
     if (safetensors_dtype_name(item.second.scalar_type()) == nullptr)
       throw FileError(fmt::format("cannot write '{}': tensor '{}' is {}, which safetensors lacks",
-                                  path.string(), item.first, dtype_name(item.second.scalar_type())));
+                                  path.string(), item.first,
+                                  dtype_name(item.second.scalar_type())));
     order.push_back(&item);
   }
   std::stable_sort(order.begin(), order.end(), [](NamedTensor a, NamedTensor b) {
-    return safetensors_dtype_rank(a->second.scalar_type()) > safetensors_dtype_rank(b->second.scalar_type());
+    return safetensors_dtype_rank(a->second.scalar_type()) >
+           safetensors_dtype_rank(b->second.scalar_type());
   });
   return order;
 }
@@ -40,10 +44,11 @@ std::string compose_header(const std::vector<NamedTensor>& order,
   uint64_t offset = 0;
   for (const NamedTensor item : order) {
     const uint64_t end = offset + item->second.nbytes();
-    fields.push_back({item->first,
-                      nlohmann::ordered_json{{"dtype", safetensors_dtype_name(item->second.scalar_type())},
-                                             {"shape", item->second.sizes().vec()},
-                                             {"data_offsets", {offset, end}}}});
+    fields.push_back(
+        {item->first,
+         nlohmann::ordered_json{{"dtype", safetensors_dtype_name(item->second.scalar_type())},
+                                {"shape", item->second.sizes().vec()},
+                                {"data_offsets", {offset, end}}}});
     offset = end;
   }
   // A file name that is not UTF-8 may stand in the metadata; it must not cost the user the result.

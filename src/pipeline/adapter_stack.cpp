@@ -23,11 +23,12 @@ LoraWeights part_of(const LoraWeights& weights, const std::string& component) {
 
 }  // namespace
 
-AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& layers) : family_(layers.family) {
+AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& layers)
+    : family_(layers.family) {
   const auto load = [&](LoraRole role, const LoraUse& use) {
     LoraWeights weights = load_lora(use.file, layers, {.allow_partial = request.allow_partial});
-    spdlog::info("{} {}: {} layers ({}), strength {}", role_name(role), use.file.string(), weights.layers.size(),
-                 weights.key_family, use.weight);
+    spdlog::info("{} {}: {} layers ({}), strength {}", role_name(role), use.file.string(),
+                 weights.layers.size(), weights.key_family, use.weight);
     sources_.push_back({std::string(role_name(role)), use, std::move(weights)});
   };
   if (request.subject) load(LoraRole::kSubject, *request.subject);
@@ -61,7 +62,8 @@ std::unique_ptr<LoraFuser> AdapterStack::fuse_into(const std::string& component,
   if (parts.empty()) return nullptr;
   std::vector<WeightedLora> weighted;
   for (size_t i = 0; i < parts.size(); ++i) weighted.push_back({&parts[i], strengths[i]});
-  auto fuser = std::make_unique<LoraFuser>(ModelLayers{family_, {{component, std::move(layers)}}}, std::move(source));
+  auto fuser = std::make_unique<LoraFuser>(ModelLayers{family_, {{component, std::move(layers)}}},
+                                           std::move(source));
   fuser->attach(weighted);
   return fuser;
 }

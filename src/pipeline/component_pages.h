@@ -6,8 +6,8 @@
 
 namespace molar {
 
-/// Weights that were used in place stay resident as pages of the mapped file until somebody says that
-/// they are not needed; reading them again loads them from the file.
+/// Weights that were used in place stay resident as pages of the mapped file until somebody says
+/// that they are not needed; reading them again loads them from the file.
 inline void release_pages(const Component& component) {
   for (const auto& [name, tensor] : component.weights) release_mapped_pages(tensor);
 }

@@ -13,7 +13,8 @@ namespace molar {
 namespace fs = std::filesystem;
 namespace {
 
-/// One field: its long option name, and how it travels to and from JSON. One table serves the record,
+/// One field: its long option name, and how it travels to and from JSON. One table serves the
+/// record,
 /// `--from` and CSV columns alike.
 struct Field {
   const char* name;
@@ -51,11 +52,12 @@ LoraUse lora_from_json(const Json& json) {
 }
 
 Field role_field(const char* name, std::optional<LoraUse> AdapterRequest::* member) {
-  return {name,
-          [member](const GenerationRequest& r, Json& j) {
-            if (r.adapters.*member) j = lora_json(*(r.adapters.*member));
-          },
-          [member](GenerationRequest& r, const Json& j) { r.adapters.*member = lora_from_json(j); }};
+  return {
+      name,
+      [member](const GenerationRequest& r, Json& j) {
+        if (r.adapters.*member) j = lora_json(*(r.adapters.*member));
+      },
+      [member](GenerationRequest& r, const Json& j) { r.adapters.*member = lora_from_json(j); }};
 }
 
 const std::vector<Field>& fields() {
@@ -68,7 +70,8 @@ const std::vector<Field>& fields() {
       {"prompt-syntax",
        [](const R& r, Json& j) { j = r.prompt_syntax == PromptSyntax::kPlain ? "plain" : "a1111"; },
        [](R& r, const Json& j) {
-         r.prompt_syntax = j.get<std::string>() == "plain" ? PromptSyntax::kPlain : PromptSyntax::kA1111;
+         r.prompt_syntax =
+             j.get<std::string>() == "plain" ? PromptSyntax::kPlain : PromptSyntax::kA1111;
        }},
       field("sampler", &R::sampler),
       field("steps", &R::num_steps),
@@ -104,20 +107,22 @@ const std::vector<Field>& fields() {
 /// Throws ConfigError unless lowest <= value <= highest.
 void check_range(const char* option, double value, double lowest, double highest) {
   if (!(value >= lowest && value <= highest))
-    throw ConfigError(fmt::format("--{}: wanted {} to {}, found {}", option, lowest, highest, value));
+    throw ConfigError(
+        fmt::format("--{}: wanted {} to {}, found {}", option, lowest, highest, value));
 }
 
 void check_size(const char* option, const std::optional<int64_t>& size_px) {
   if (!size_px) return;
   check_range(option, static_cast<double>(*size_px), 8, 16384);
   if (*size_px % 8 != 0)
-    throw ConfigError(fmt::format("--{} {}: wanted a multiple of 8; {} or {} would do", option, *size_px,
-                                  *size_px / 8 * 8, (*size_px / 8 + 1) * 8));
+    throw ConfigError(fmt::format("--{} {}: wanted a multiple of 8; {} or {} would do", option,
+                                  *size_px, *size_px / 8 * 8, (*size_px / 8 + 1) * 8));
 }
 
 void check_weight(const char* option, const LoraUse& use) {
   if (!std::isfinite(use.weight))
-    throw ConfigError(fmt::format("--{} '{}': the strength must be a finite number", option, use.file.string()));
+    throw ConfigError(
+        fmt::format("--{} '{}': the strength must be a finite number", option, use.file.string()));
 }
 
 }  // namespace
@@ -132,12 +137,15 @@ void GenerationRequest::validate() const {
   check_size("width", width_px);
   check_size("height", height_px);
   if (strength && !(*strength > 0 && *strength <= 1))
-    throw ConfigError(fmt::format("--strength: wanted a number above 0 and at most 1, found {}", *strength));
+    throw ConfigError(
+        fmt::format("--strength: wanted a number above 0 and at most 1, found {}", *strength));
   if (strength && init_image.empty())
-    throw ConfigError("--strength says how far a picture is drawn anew; wanted --init-image with it");
+    throw ConfigError(
+        "--strength says how far a picture is drawn anew; wanted --init-image with it");
   if (!mask.empty() && init_image.empty())
     throw ConfigError("--mask marks what is drawn anew in a picture; wanted --init-image with it");
-  if (!sampler.empty()) config_for_sampler(sampler, SchedulerConfig{});  // throws for an unknown name
+  if (!sampler.empty())
+    config_for_sampler(sampler, SchedulerConfig{});  // throws for an unknown name
   if (adapters.subject) check_weight("subject", *adapters.subject);
   if (adapters.style) check_weight("style", *adapters.style);
   for (const LoraUse& use : adapters.loras) check_weight("lora", use);
@@ -158,7 +166,8 @@ GenerationRequest GenerationRequest::from_json(const Json& json) {
   GenerationRequest request;
   for (const auto& [key, value] : json.items()) {
     const auto& table = fields();
-    const auto found = std::find_if(table.begin(), table.end(), [&](const Field& f) { return key == f.name; });
+    const auto found =
+        std::find_if(table.begin(), table.end(), [&](const Field& f) { return key == f.name; });
     if (found == table.end())
       throw InputError(fmt::format("request: unknown key '{}'; it may be of a newer version", key));
     try {

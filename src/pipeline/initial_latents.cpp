@@ -9,8 +9,11 @@ namespace {
 
 /// uint8 [H, W, C] or [H, W] -> float [1, C, H, W] in [0, 1], at the request's size.
 Tensor resized(const Tensor& pixels, const GenerationRequest& request) {
-  const Tensor sized = resize_lanczos(pixels, *request.height_px, *request.width_px).to(torch::kFloat32) / 255.0;
-  return (sized.dim() == 2 ? sized.unsqueeze(0) : sized.permute({2, 0, 1})).unsqueeze(0).contiguous();
+  const Tensor sized =
+      resize_lanczos(pixels, *request.height_px, *request.width_px).to(torch::kFloat32) / 255.0;
+  return (sized.dim() == 2 ? sized.unsqueeze(0) : sized.permute({2, 0, 1}))
+      .unsqueeze(0)
+      .contiguous();
 }
 
 }  // namespace
@@ -22,9 +25,10 @@ SourcePictures read_source_pictures(const GenerationRequest& request) {
   return pictures;
 }
 
-InitialLatents make_initial_latents(const GenerationRequest& request, const SourcePictures& pictures,
-                                    const Scheduler& scheduler, const PictureCodec& codec,
-                                    const InitialLatentsOptions& options, RandomSource& random) {
+InitialLatents make_initial_latents(const GenerationRequest& request,
+                                    const SourcePictures& pictures, const Scheduler& scheduler,
+                                    const PictureCodec& codec, const InitialLatentsOptions& options,
+                                    RandomSource& random) {
   const auto draw = [&] { return random.randn(options.shape).to(options.device); };
   InitialLatents initial;
   if (!pictures.image.defined()) {
@@ -39,13 +43,15 @@ InitialLatents make_initial_latents(const GenerationRequest& request, const Sour
   Tensor image_latents;
   if (!concatenates || !from_noise) image_latents = codec.encode(image, draw());
   const Tensor noise = draw();
-  initial.latents = from_noise ? noise * scheduler.init_noise_sigma()
-                               : scheduler.add_noise(image_latents, noise, options.first_evaluation);
+  initial.latents = from_noise
+                        ? noise * scheduler.init_noise_sigma()
+                        : scheduler.add_noise(image_latents, noise, options.first_evaluation);
   if (!inpainting) return initial;
 
   // Drawn for 4 channels too: diffusers encodes the masked picture there and does not use it.
   const Tensor masked_draw = draw();
-  const Tensor pixel_mask = (resized(pictures.mask, request) >= 0.5).to(torch::kFloat32).to(options.device);
+  const Tensor pixel_mask =
+      (resized(pictures.mask, request) >= 0.5).to(torch::kFloat32).to(options.device);
   InpaintInputs& inpaint = initial.inpaint.emplace();
   inpaint.mask = at::upsample_nearest2d(pixel_mask, {options.shape[2], options.shape[3]});
   if (concatenates) {

@@ -12,11 +12,13 @@ namespace {
 
 constexpr size_t kMaxNameLength = 40;
 
-std::string field_value(const std::string& field, const PathFields& fields, const std::string& output) {
+std::string field_value(const std::string& field, const PathFields& fields,
+                        const std::string& output) {
   if (field == "seed") return std::to_string(fields.seed);
   if (field == "row") return std::to_string(fields.row);
   if (field == "name") return fields.name;
-  throw ConfigError(fmt::format("-o '{}': unknown field '{{{}}}'; wanted {{seed}}, {{row}} or {{name}}", output, field));
+  throw ConfigError(fmt::format(
+      "-o '{}': unknown field '{{{}}}'; wanted {{seed}}, {{row}} or {{name}}", output, field));
 }
 
 std::string expand(const std::string& output, const PathFields& fields) {
@@ -44,7 +46,10 @@ fs::path output_path(const std::string& output, const PathFields& fields) {
   std::string extension = path.extension().string();
   for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (extension != ".png")
-    throw ConfigError(fmt::format("-o '{}': pictures are written as PNG; wanted a name that ends in .png, or a folder that ends in /", output));
+    throw ConfigError(
+        fmt::format("-o '{}': pictures are written as PNG; wanted a name that ends in .png, or a "
+                    "folder that ends in /",
+                    output));
   return path;
 }
 

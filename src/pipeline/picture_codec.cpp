@@ -37,7 +37,9 @@ Tensor PictureCodec::decode_pixels(const Tensor& latents, at::ScalarType dtype) 
 
 Tensor PictureCodec::decode(const Tensor& latents) const {
   if (!all_finite(latents))
-    throw PictureError("the latents became NaN or infinite while sampling; try --dtype f32, a lower --cfg-scale or another --sampler");
+    throw PictureError(
+        "the latents became NaN or infinite while sampling; try --dtype f32, a lower --cfg-scale "
+        "or another --sampler");
   const at::ScalarType dtype = options_.compute.dtype;
   Tensor pixels = decode_pixels(latents, options_.upcast ? at::kFloat : dtype);
   if (!all_finite(pixels) && dtype != at::kFloat && !options_.upcast) {
@@ -45,12 +47,23 @@ Tensor PictureCodec::decode(const Tensor& latents) const {
     pixels = decode_pixels(latents, at::kFloat);
   }
   if (!all_finite(pixels))
-    throw PictureError("the VAE made NaN or infinite pixels from finite latents; is the VAE the model's own? (--vae)");
-  const Tensor grey_levels =
-      (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(at::kByte).squeeze(0).permute({1, 2, 0}).contiguous().cpu();
+    throw PictureError(
+        "the VAE made NaN or infinite pixels from finite latents; is the VAE the model's own? "
+        "(--vae)");
+  const Tensor grey_levels = (pixels / 2 + 0.5)
+                                 .clamp(0, 1)
+                                 .mul(255)
+                                 .round()
+                                 .to(at::kByte)
+                                 .squeeze(0)
+                                 .permute({1, 2, 0})
+                                 .contiguous()
+                                 .cpu();
   const Tensor colours = grey_levels.view({-1, 3});
   if (std::get<0>(colours.max(0)).equal(std::get<0>(colours.min(0))))
-    throw PictureError("the picture has a single colour; try --dtype f32, another --sampler or a lower --cfg-scale");
+    throw PictureError(
+        "the picture has a single colour; try --dtype f32, another --sampler or a lower "
+        "--cfg-scale");
   return grey_levels;
 }
 

@@ -31,7 +31,9 @@ std::optional<ExplicitWeight> read_explicit_weight(std::string_view text) {
   size_t begin = at;
   if (at < text.size() && (text[at] == '+' || text[at] == '-')) ++at;
   if (begin < text.size() && text[begin] == '+') ++begin;  // from_chars takes no plus sign
-  while (at < text.size() && (text[at] == '.' || std::isdigit(static_cast<unsigned char>(text[at])))) ++at;
+  while (at < text.size() &&
+         (text[at] == '.' || std::isdigit(static_cast<unsigned char>(text[at]))))
+    ++at;
   double factor = 0;
   const auto [end, error] = std::from_chars(text.data() + begin, text.data() + at, factor);
   if (error != std::errc() || end != text.data() + at) return std::nullopt;
@@ -66,8 +68,10 @@ class PromptReader {
       case '[':
         square_.push_back(pieces_.size());
         return 1;
-      case ')': return close(round_, kRoundFactor, rest.substr(0, 1));
-      case ']': return close(square_, kSquareFactor, rest.substr(0, 1));
+      case ')':
+        return close(round_, kRoundFactor, rest.substr(0, 1));
+      case ']':
+        return close(square_, kSquareFactor, rest.substr(0, 1));
       case ':':
         if (const auto weight = read_explicit_weight(rest); weight && !round_.empty()) {
           close(round_, weight->factor, {});
@@ -104,7 +108,8 @@ class PromptReader {
     for (size_t at; (at = text.find(kBreak, search)) != std::string_view::npos;) {
       const size_t after = at + kBreak.size();
       search = after;
-      if ((at > 0 && is_word(text[at - 1])) || (after < text.size() && is_word(text[after]))) continue;
+      if ((at > 0 && is_word(text[at - 1])) || (after < text.size() && is_word(text[after])))
+        continue;
       size_t end = at;
       while (end > begin && is_space(text[end - 1])) --end;
       add(text.substr(begin, end - begin));
@@ -120,7 +125,8 @@ class PromptReader {
   std::vector<PromptPiece> joined() const {
     std::vector<PromptPiece> out;
     for (const PromptPiece& piece : pieces_) {
-      if (!piece.is_break && !out.empty() && !out.back().is_break && out.back().weight == piece.weight)
+      if (!piece.is_break && !out.empty() && !out.back().is_break &&
+          out.back().weight == piece.weight)
         out.back().text += piece.text;
       else
         out.push_back(piece);

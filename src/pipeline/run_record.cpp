@@ -16,12 +16,18 @@ constexpr const char* kChunk = "molar";
 
 /// `--sampler` name -> what A1111 calls it (readers of `parameters` know these).
 constexpr std::pair<std::string_view, std::string_view> kA1111Samplers[] = {
-    {"ddim", "DDIM"},           {"ddpm", "DDPM"},
-    {"pndm", "PLMS"},           {"lms", "LMS"},
-    {"euler", "Euler"},         {"euler_a", "Euler a"},
-    {"heun", "Heun"},           {"dpmpp_2m", "DPM++ 2M"},
-    {"dpmpp_2m_karras", "DPM++ 2M Karras"}, {"dpmpp_sde", "DPM++ SDE"},
-    {"unipc", "UniPC"},         {"lcm", "LCM"},
+    {"ddim", "DDIM"},
+    {"ddpm", "DDPM"},
+    {"pndm", "PLMS"},
+    {"lms", "LMS"},
+    {"euler", "Euler"},
+    {"euler_a", "Euler a"},
+    {"heun", "Heun"},
+    {"dpmpp_2m", "DPM++ 2M"},
+    {"dpmpp_2m_karras", "DPM++ 2M Karras"},
+    {"dpmpp_sde", "DPM++ SDE"},
+    {"unipc", "UniPC"},
+    {"lcm", "LCM"},
 };
 
 std::string_view a1111_sampler(std::string_view sampler) {
@@ -34,7 +40,8 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-/// Builds `key: value, key: value`; a value that the reader's grammar would split becomes a JSON string.
+/// Builds `key: value, key: value`; a value that the reader's grammar would split becomes a JSON
+/// string.
 class PairWriter {
  public:
   void add(std::string_view key, const std::string& value) {
@@ -107,7 +114,8 @@ Json RunRecord::to_json() const {
           {"prompt_chunks", num_chunks},
           {"prompt_tokens", num_tokens},
           {"rng", "cpu"},
-          {"version", {{"molar", molar_version()}, {"git", git_version()}, {"torch", torch_version()}}}};
+          {"version",
+           {{"molar", molar_version()}, {"git", git_version()}, {"torch", torch_version()}}}};
 }
 
 std::string RunRecord::parameters_text() const {
@@ -116,7 +124,8 @@ std::string RunRecord::parameters_text() const {
   pairs.add("Sampler", std::string(a1111_sampler(sampler)));
   pairs.add("CFG scale", fmt::format("{}", request.guidance_scale));
   pairs.add("Seed", std::to_string(request.seed));
-  pairs.add("Size", fmt::format("{}x{}", request.width_px.value_or(0), request.height_px.value_or(0)));
+  pairs.add("Size",
+            fmt::format("{}x{}", request.width_px.value_or(0), request.height_px.value_or(0)));
   pairs.add("Model", model.model.stem().string());
   if (!model.vae.empty()) pairs.add("VAE", model.vae.stem().string());
   if (!request.init_image.empty())
@@ -126,7 +135,8 @@ std::string RunRecord::parameters_text() const {
   pairs.add("RNG", "CPU");
   std::string hashes;
   for (const LoraRecord& lora : loras) {
-    pairs.add(fmt::format("LoRA {}", lora.role), fmt::format("{}@{}", lora.file.stem().string(), lora.weight));
+    pairs.add(fmt::format("LoRA {}", lora.role),
+              fmt::format("{}@{}", lora.file.stem().string(), lora.weight));
     hashes += fmt::format("{}{}: {}", hashes.empty() ? "" : ", ", lora.file.stem().string(),
                           lora.sha256.substr(0, 12));
   }
@@ -153,7 +163,8 @@ RecordedRequest read_recorded_request(const std::filesystem::path& png) {
       if (!json.is_object() || !json.contains("schema"))
         throw InputError("wanted a JSON object with a schema");
       if (json["schema"] != kSchema)
-        throw InputError(fmt::format("schema {}, this version reads {}", dump(json["schema"]), kSchema));
+        throw InputError(
+            fmt::format("schema {}, this version reads {}", dump(json["schema"]), kSchema));
       return {GenerationRequest::from_json(json.at("request")), model_from_json(json.at("model"))};
     } catch (const Json::exception&) {
       throw InputError(fmt::format("{} lacks the request or the model", source));
@@ -161,7 +172,8 @@ RecordedRequest read_recorded_request(const std::filesystem::path& png) {
       throw InputError(fmt::format("{}: {}", source, error.what()));
     }
   }
-  throw InputError(fmt::format("'{}' carries no molar record; wanted a picture that molar made", png.string()));
+  throw InputError(
+      fmt::format("'{}' carries no molar record; wanted a picture that molar made", png.string()));
 }
 
 }  // namespace molar

@@ -36,12 +36,12 @@ class Stopwatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// Sinusoidal embedding of guidance_scale - 1 for distilled UNets (Luo et al. 2023, arXiv:2310.04378):
-/// [1, width], float32.
+/// Sinusoidal embedding of guidance_scale - 1 for distilled UNets (Luo et al. 2023,
+/// arXiv:2310.04378): [1, width], float32.
 Tensor guidance_embedding(double guidance_scale, int64_t width) {
   const int64_t half = width / 2;
-  const Tensor frequencies =
-      torch::exp(torch::arange(half, torch::kFloat32) * (-std::log(10000.0) / static_cast<double>(half - 1)));
+  const Tensor frequencies = torch::exp(torch::arange(half, torch::kFloat32) *
+                                        (-std::log(10000.0) / static_cast<double>(half - 1)));
   const Tensor angles = (guidance_scale - 1.0) * 1000.0 * frequencies;
   Tensor embedding = torch::cat({angles.sin(), angles.cos()});
   if (width % 2 == 1) embedding = torch::constant_pad_nd(embedding, {0, 1});
@@ -90,16 +90,17 @@ class StableDiffusionPipeline::Impl {
   UNetConditioning condition(const Plan& plan, RunRecord& record, RunTimings& timings) const;
   /// From the first evaluation to the last. Returns latents [1, C, H, W].
   Tensor sample(const Plan& plan, const LoadedUNet& unet, const UNetConditioning& conditioning,
-                InitialLatents initial, RandomSource& random, RunContext context, RunTimings& timings) const;
+                InitialLatents initial, RandomSource& random, RunContext context,
+                RunTimings& timings) const;
   RunRecord start_record(const Plan& plan) const;
 
   ModelRequest model_;
   Checkpoint checkpoint_;
   UNet2DConditionConfig unet_config_;
   AutoencoderKLConfig vae_config_;
-  std::vector<CLIPTokenizer> tokenizers_;      // one per text encoder
-  std::vector<std::string> encoder_names_;     // "text_encoder"[, "text_encoder_2"]
-  ModelLayers layers_;                         // of models without weights: names and shapes for LoRA files
+  std::vector<CLIPTokenizer> tokenizers_;   // one per text encoder
+  std::vector<std::string> encoder_names_;  // "text_encoder"[, "text_encoder_2"]
+  ModelLayers layers_;  // of models without weights: names and shapes for LoRA files
   std::vector<std::shared_ptr<torch::nn::Module>> skeletons_;  // what layers_ points into
 };
 
@@ -109,11 +110,14 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
                                                   .tokenizer = request.tokenizer,
                                                   .clip_vocabulary = request.clip_vocabulary,
                                                   .prediction_type = request.prediction_type})),
-      unet_config_(UNet2DConditionConfig::from_json(checkpoint_.component("unet").config, "unet/config.json")),
-      vae_config_(AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")) {
+      unet_config_(UNet2DConditionConfig::from_json(checkpoint_.component("unet").config,
+                                                    "unet/config.json")),
+      vae_config_(
+          AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")) {
   if (unet_config_.in_channels != 4 && unet_config_.in_channels != 9)
-    throw FileError(fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
-                                request.model.string(), unet_config_.in_channels));
+    throw FileError(
+        fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
+                    request.model.string(), unet_config_.in_channels));
   encoder_names_.push_back("text_encoder");
   if (is_sdxl()) encoder_names_.push_back("text_encoder_2");
   layers_.family = checkpoint_.family;
@@ -121,45 +125,54 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
   layers_.components["unet"] = adaptable_layers(*unet);
   skeletons_.push_back(unet.ptr());
   for (size_t i = 0; i < encoder_names_.size(); ++i) {
-    tokenizers_.push_back(CLIPTokenizer::load(checkpoint_.tokenizers.at(i == 0 ? "tokenizer" : "tokenizer_2")));
+    tokenizers_.push_back(
+        CLIPTokenizer::load(checkpoint_.tokenizers.at(i == 0 ? "tokenizer" : "tokenizer_2")));
     const Component& component = checkpoint_.component(encoder_names_[i]);
-    CLIPTextModel encoder(CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
+    CLIPTextModel encoder(
+        CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
     layers_.components[component.name] = adaptable_layers(*encoder);
     skeletons_.push_back(encoder.ptr());
   }
 }
 
-void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const {
+void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
+                                                  const SourcePictures& pictures) const {
   const int64_t native_px = unet_config_.sample_size * vae_config_.scale_factor();
   const auto resolve = [&](std::optional<int64_t>& size_px, int64_t axis) {
     if (size_px) return;
-    size_px = pictures.image.defined() ? std::max<int64_t>(pictures.image.size(axis) / 8 * 8, 8) : native_px;
+    size_px = pictures.image.defined() ? std::max<int64_t>(pictures.image.size(axis) / 8 * 8, 8)
+                                       : native_px;
   };
   resolve(request.height_px, 0);
   resolve(request.width_px, 1);
 }
 
-StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(GenerationRequest request) const {
+StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
+    GenerationRequest request) const {
   request.validate();
   if (!is_sdxl() && (request.prompt_2 || request.negative_prompt_2))
-    throw ConfigError(fmt::format("--prompt-2 and --negative-prompt-2 need a model with two text encoders (SDXL); '{}' is {}",
-                                  model_.model.string(), family_name(family())));
+    throw ConfigError(fmt::format(
+        "--prompt-2 and --negative-prompt-2 need a model with two text encoders (SDXL); '{}' is {}",
+        model_.model.string(), family_name(family())));
   if (unet_config_.in_channels == 9 && request.mask.empty())
-    throw ConfigError(fmt::format("'{}' is an inpainting model; wanted --init-image and --mask", model_.model.string()));
+    throw ConfigError(fmt::format("'{}' is an inpainting model; wanted --init-image and --mask",
+                                  model_.model.string()));
 
   SourcePictures pictures = read_source_pictures(request);
-  if (!request.init_image.empty() && !request.strength) request.strength = request.mask.empty() ? 0.8 : 1.0;
+  if (!request.init_image.empty() && !request.strength)
+    request.strength = request.mask.empty() ? 0.8 : 1.0;
   resolve_sizes(request, pictures);
 
   const auto own = apply_pipeline_fixes(
-      SchedulerConfig::from_json(checkpoint_.scheduler_config, "scheduler/scheduler_config.json"), kind_of(request));
+      SchedulerConfig::from_json(checkpoint_.scheduler_config, "scheduler/scheduler_config.json"),
+      kind_of(request));
   SchedulerConfig config = request.sampler.empty() ? own : config_for_sampler(request.sampler, own);
   auto scheduler = make_scheduler(config, {.num_steps = request.num_steps, .eta = request.eta});
   const size_t first =
       request.strength ? first_evaluation(*scheduler, request.num_steps, *request.strength) : 0;
   AdapterStack adapters(request.adapters, layers_);
-  return {std::move(request), std::move(config), std::move(scheduler), first, std::move(adapters),
-          std::move(pictures)};
+  return {std::move(request),  std::move(config),  std::move(scheduler), first,
+          std::move(adapters), std::move(pictures)};
 }
 
 RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
@@ -184,18 +197,21 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunR
   {
     const Stopwatch watch;
     for (size_t i = 0; i < encoder_names_.size(); ++i) {
-      CLIPTextModel encoder = load_text_encoder(checkpoint_.component(encoder_names_[i]), compute());
-      fused.push_back(plan.adapters.fuse_into(encoder_names_[i], adaptable_layers(*encoder), weight_source()));
+      CLIPTextModel encoder =
+          load_text_encoder(checkpoint_.component(encoder_names_[i]), compute());
+      fused.push_back(
+          plan.adapters.fuse_into(encoder_names_[i], adaptable_layers(*encoder), weight_source()));
       encoders.push_back({tokenizers_[i], encoder});
     }
     timings.load_s += watch.seconds();
   }
   const Stopwatch watch;
-  const TextConditioning text = encode_prompts(
-      encoders, request,
-      {.is_sdxl = is_sdxl(),
-       .with_negative = uses_guidance(request),
-       .zeros_for_absent_negative = checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)});
+  const TextConditioning text =
+      encode_prompts(encoders, request,
+                     {.is_sdxl = is_sdxl(),
+                      .with_negative = uses_guidance(request),
+                      .zeros_for_absent_negative =
+                          checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)});
   timings.text_encoding_s = watch.seconds();
   fused.clear();
   encoders.clear();
@@ -210,19 +226,22 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunR
   if (is_sdxl()) {
     conditioning.text_embeds = text.pooled;
     // original size, crop offset, target size
-    conditioning.time_ids = torch::tensor({*request.height_px, *request.width_px, int64_t{0}, int64_t{0},
-                                           *request.height_px, *request.width_px}, torch::kFloat32)
+    conditioning.time_ids = torch::tensor({*request.height_px, *request.width_px, int64_t{0},
+                                           int64_t{0}, *request.height_px, *request.width_px},
+                                          torch::kFloat32)
                                 .to(text.pooled.options())
                                 .expand({branches, -1});
   }
   if (unet_config_.time_cond_proj_dim)
-    conditioning.timestep_cond = guidance_embedding(request.guidance_scale, *unet_config_.time_cond_proj_dim)
-                                     .to(text.encoder_hidden_states.options())
-                                     .expand({branches, -1});
+    conditioning.timestep_cond =
+        guidance_embedding(request.guidance_scale, *unet_config_.time_cond_proj_dim)
+            .to(text.encoder_hidden_states.options())
+            .expand({branches, -1});
   return conditioning;
 }
 
-StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_fused_unet(const Plan& plan) const {
+StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_fused_unet(
+    const Plan& plan) const {
   LoadedUNet unet;
   unet.model = load_unet(checkpoint_.component("unet"), compute());
   unet.fused = plan.adapters.fuse_into("unet", adaptable_layers(*unet.model), weight_source());
@@ -230,8 +249,9 @@ StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_fu
 }
 
 Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet& unet,
-                                             const UNetConditioning& conditioning, InitialLatents initial,
-                                             RandomSource& random, RunContext context, RunTimings& timings) const {
+                                             const UNetConditioning& conditioning,
+                                             InitialLatents initial, RandomSource& random,
+                                             RunContext context, RunTimings& timings) const {
   DenoiseLoop loop(unet.model, *plan.scheduler, conditioning,
                    {.guidance_scale = plan.request.guidance_scale,
                     .guidance_rescale = plan.request.guidance_rescale,
@@ -248,8 +268,10 @@ Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet&
   return loop.latents();
 }
 
-void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, const PictureSink& sink) const {
-  // Not InferenceMode: its tensors cannot become parameters, and weights are loaded between the calls.
+void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
+                                         const PictureSink& sink) const {
+  // Not InferenceMode: its tensors cannot become parameters, and weights are loaded between the
+  // calls.
   const torch::NoGradGuard no_grad;
   const GenerationRequest& request = plan.request;
   RunRecord record = start_record(plan);
@@ -262,25 +284,29 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, c
                             .upcast = is_sdxl() && vae_config_.force_upcast});
   const int64_t factor = vae_config_.scale_factor();
   const InitialLatentsOptions start = {
-      .shape = {1, vae_config_.latent_channels, *request.height_px / factor, *request.width_px / factor},
+      .shape = {1, vae_config_.latent_channels, *request.height_px / factor,
+                *request.width_px / factor},
       .unet_channels = unet_config_.in_channels,
       .first_evaluation = plan.first_evaluation,
       .device = compute().device};
-  const auto num_evaluations = static_cast<int64_t>(plan.scheduler->timesteps().size() - plan.first_evaluation);
+  const auto num_evaluations =
+      static_cast<int64_t>(plan.scheduler->timesteps().size() - plan.first_evaluation);
   std::optional<LoadedUNet> unet;
   for (int64_t i = 0; i < request.count; ++i) {
     context.cancellation.stop_here_if_requested();
     RunTimings timings = std::exchange(shared, RunTimings{});
     record.request.seed = request.seed + static_cast<uint64_t>(i);
     RandomSource random(record.request.seed);
-    InitialLatents initial = make_initial_latents(request, plan.pictures, *plan.scheduler, codec, start, random);
+    InitialLatents initial =
+        make_initial_latents(request, plan.pictures, *plan.scheduler, codec, start, random);
     if (!unet) {
       const Stopwatch watch;
       unet = load_fused_unet(plan);
       timings.load_s += watch.seconds();
     }
     context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count), num_evaluations);
-    const Tensor latents = sample(plan, *unet, conditioning, std::move(initial), random, context, timings);
+    const Tensor latents =
+        sample(plan, *unet, conditioning, std::move(initial), random, context, timings);
     context.progress.end();
     if (i + 1 == request.count) {  // the UNet's memory is free again before the largest decode
       unet.reset();
@@ -294,10 +320,12 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context, c
   }
 }
 
-StableDiffusionPipeline::StableDiffusionPipeline(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+StableDiffusionPipeline::StableDiffusionPipeline(std::unique_ptr<Impl> impl)
+    : impl_(std::move(impl)) {}
 StableDiffusionPipeline::~StableDiffusionPipeline() = default;
 StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noexcept = default;
-StableDiffusionPipeline& StableDiffusionPipeline::operator=(StableDiffusionPipeline&&) noexcept = default;
+StableDiffusionPipeline& StableDiffusionPipeline::operator=(StableDiffusionPipeline&&) noexcept =
+    default;
 
 StableDiffusionPipeline StableDiffusionPipeline::open(const ModelRequest& request) {
   return StableDiffusionPipeline(std::make_unique<Impl>(request));
@@ -307,7 +335,8 @@ GenerationRequest StableDiffusionPipeline::plan(const GenerationRequest& request
   return impl_->make_plan(request).request;
 }
 
-void StableDiffusionPipeline::generate(const GenerationRequest& request, RunContext context, const PictureSink& sink) {
+void StableDiffusionPipeline::generate(const GenerationRequest& request, RunContext context,
+                                       const PictureSink& sink) {
   impl_->draw(impl_->make_plan(request), context, sink);
 }
 

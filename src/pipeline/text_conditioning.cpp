@@ -10,8 +10,8 @@
 namespace molar {
 namespace {
 
-constexpr size_t kChunkTokens = 75;      // between BOS and EOS
-constexpr size_t kCommaBacktrack = 20;   // A1111's comma_padding_backtrack
+constexpr size_t kChunkTokens = 75;     // between BOS and EOS
+constexpr size_t kCommaBacktrack = 20;  // A1111's comma_padding_backtrack
 
 /// Fills chunks with weighted tokens; the rules of A1111's chunking where `backtrack` is on.
 class ChunkBuilder {
@@ -81,12 +81,14 @@ struct Encoded {
 Tensor weigh(const Tensor& hidden, const std::vector<double>& weights) {
   if (std::all_of(weights.begin(), weights.end(), [](double w) { return w == 1.0; })) return hidden;
   const Tensor exact = hidden.to(torch::kFloat32);
-  const Tensor factors = torch::tensor(weights, torch::kFloat32).to(hidden.device()).view({1, -1, 1});
+  const Tensor factors =
+      torch::tensor(weights, torch::kFloat32).to(hidden.device()).view({1, -1, 1});
   const Tensor weighted = exact * factors;
   return (weighted * (exact.mean() / weighted.mean())).to(hidden.scalar_type());
 }
 
-Encoded encode(const TextEncoder& encoder, const std::vector<TokenChunk>& chunks, HiddenStateChoice choice) {
+Encoded encode(const TextEncoder& encoder, const std::vector<TokenChunk>& chunks,
+               HiddenStateChoice choice) {
   CLIPTextModel model = encoder.model;
   std::vector<Tensor> parts;
   Encoded encoded;
@@ -95,8 +97,12 @@ Encoded encode(const TextEncoder& encoder, const std::vector<TokenChunk>& chunks
     const CLIPTextOutput output = model->forward(ids);
     const auto num_states = static_cast<int64_t>(output.hidden_states.size());
     if (choice.layers_from_end >= num_states)
-      throw ConfigError(fmt::format("--clip-skip: the text encoder has {} layers, wanted one that leaves at least the embeddings", num_states - 1));
-    Tensor hidden = output.hidden_states[static_cast<size_t>(num_states - 1 - choice.layers_from_end)];
+      throw ConfigError(
+          fmt::format("--clip-skip: the text encoder has {} layers, wanted one that leaves at "
+                      "least the embeddings",
+                      num_states - 1));
+    Tensor hidden =
+        output.hidden_states[static_cast<size_t>(num_states - 1 - choice.layers_from_end)];
     if (choice.final_layer_norm) hidden = model->final_layer_norm(hidden);
     parts.push_back(weigh(hidden, chunk.weights));
     if (!encoded.pooled.defined()) encoded.pooled = output.text_embeds;
@@ -106,23 +112,26 @@ Encoded encode(const TextEncoder& encoder, const std::vector<TokenChunk>& chunks
 }
 
 /// What one encoder reads for one prompt.
-std::vector<TokenChunk> chunks_of(const CLIPTokenizer& tokenizer, const std::string& text, PromptSyntax syntax) {
+std::vector<TokenChunk> chunks_of(const CLIPTokenizer& tokenizer, const std::string& text,
+                                  PromptSyntax syntax) {
   return chunk_tokens(tokenizer, parse_prompt(text, syntax), syntax);
 }
 
 /// The texts that one encoder reads: [negative,] prompt.
-std::vector<std::string> texts_for(const GenerationRequest& request, bool second_encoder, bool with_negative) {
+std::vector<std::string> texts_for(const GenerationRequest& request, bool second_encoder,
+                                   bool with_negative) {
   std::vector<std::string> texts;
   const std::string negative = request.negative_prompt.value_or("");
-  if (with_negative) texts.push_back(second_encoder ? request.negative_prompt_2.value_or(negative) : negative);
+  if (with_negative)
+    texts.push_back(second_encoder ? request.negative_prompt_2.value_or(negative) : negative);
   texts.push_back(second_encoder ? request.prompt_2.value_or(request.prompt) : request.prompt);
   return texts;
 }
 
 }  // namespace
 
-std::vector<TokenChunk> chunk_tokens(const CLIPTokenizer& tokenizer, const std::vector<PromptPiece>& pieces,
-                                     PromptSyntax syntax) {
+std::vector<TokenChunk> chunk_tokens(const CLIPTokenizer& tokenizer,
+                                     const std::vector<PromptPiece>& pieces, PromptSyntax syntax) {
   ChunkBuilder builder(tokenizer, syntax == PromptSyntax::kA1111);
   for (const PromptPiece& piece : pieces) {
     if (piece.is_break) {
@@ -138,7 +147,8 @@ HiddenStateChoice hidden_state_choice(bool is_sdxl, std::optional<int64_t> clip_
   return {clip_skip.value_or(0) + (is_sdxl ? 1 : 0), !is_sdxl};
 }
 
-TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders, const GenerationRequest& request,
+TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders,
+                                const GenerationRequest& request,
                                 const TextConditioningOptions& options) {
   // chunks[encoder][row]
   std::vector<std::vector<std::vector<TokenChunk>>> chunks;
@@ -167,7 +177,8 @@ TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders, const 
       if (options.is_sdxl && encoded.pooled.defined()) pooled.push_back(std::move(encoded.pooled));
     }
     widths.push_back(torch::cat(rows, /*dim=*/0));
-    if (!pooled.empty()) conditioning.pooled = torch::cat(pooled, /*dim=*/0);  // the last encoder's stays
+    if (!pooled.empty())
+      conditioning.pooled = torch::cat(pooled, /*dim=*/0);  // the last encoder's stays
   }
   conditioning.encoder_hidden_states = torch::cat(widths, /*dim=*/2);
 

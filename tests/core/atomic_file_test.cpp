@@ -48,11 +48,12 @@ int in_child(const Action& action) {
 
 TEST(AtomicFile, WritesWhatTheSinkGot) {
   const TempFolder folder;
-  const fs::path path = write_file_atomically(folder / "a.bin", OnExist::kError, [](const ByteSink& sink) {
-    sink("one");
-    sink("");
-    sink(std::string_view("\0two", 4));
-  });
+  const fs::path path =
+      write_file_atomically(folder / "a.bin", OnExist::kError, [](const ByteSink& sink) {
+        sink("one");
+        sink("");
+        sink(std::string_view("\0two", 4));
+      });
   EXPECT_EQ(path, folder / "a.bin");
   EXPECT_EQ(read_bytes(path), std::string("one\0two", 7));
   EXPECT_EQ(folder.num_entries(), 1U);
@@ -202,7 +203,8 @@ TEST(AtomicFile, WritersThatRaceForOneNameEachKeepAFile) {
       int code = 0;
       try {
         for (int round = 0; round < kNumRounds; ++round)
-          write_text(folder / "a.txt", OnExist::kNumber, std::to_string(writer * kNumRounds + round));
+          write_text(folder / "a.txt", OnExist::kNumber,
+                     std::to_string(writer * kNumRounds + round));
       } catch (const std::exception&) {
         code = 1;
       }
@@ -216,7 +218,8 @@ TEST(AtomicFile, WritersThatRaceForOneNameEachKeepAFile) {
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   }
   std::set<std::string> contents;
-  for (const auto& entry : fs::directory_iterator(folder.path())) contents.insert(read_bytes(entry.path()));
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    contents.insert(read_bytes(entry.path()));
   EXPECT_EQ(contents.size(), static_cast<size_t>(kNumWriters * kNumRounds));
   EXPECT_EQ(folder.num_entries(), contents.size());
 }
@@ -266,7 +269,8 @@ TEST_P(TemporaryFileOfEachKind, NamesTheFolderThatIsMissing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, TemporaryFileOfEachKind,
-                         testing::Values(TemporaryFile::Kind::kUnnamed, TemporaryFile::Kind::kNamed));
+                         testing::Values(TemporaryFile::Kind::kUnnamed,
+                                         TemporaryFile::Kind::kNamed));
 
 }  // namespace
 }  // namespace molar

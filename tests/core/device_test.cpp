@@ -18,19 +18,21 @@ TEST(Device, AutoTakesCudaWhereThereIsOne) {
 }
 
 TEST(Device, RefusesOtherTexts) {
-  for (const char* text : {"", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cuda:99999999999999999999",
-                           "cuda:128", "cpu:0", " cpu"})
-    expect_error<ConfigError>([&] { parse_device(text); }, {"--device", text, "wanted auto, cpu, cuda or cuda:N"});
+  for (const char* text : {"", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:1x",
+                           "cuda:99999999999999999999", "cuda:128", "cpu:0", " cpu"})
+    expect_error<ConfigError>([&] { parse_device(text); },
+                              {"--device", text, "wanted auto, cpu, cuda or cuda:N"});
 }
 
 TEST(Device, RefusesACudaDeviceThatIsNotThere) {
-  expect_error<ConfigError>([] { parse_device("cuda:127"); }, {"cuda:127", "CUDA device", "--device cpu"});
+  expect_error<ConfigError>([] { parse_device("cuda:127"); },
+                            {"cuda:127", "CUDA device", "--device cpu"});
 }
 
 TEST(Dtype, ReadsTheThreeTypes) {
   const at::Device cpu(at::kCPU);
-  for (const auto& [text, dtype] :
-       {std::pair("f32", at::kFloat), std::pair("f16", at::kHalf), std::pair("bf16", at::kBFloat16)}) {
+  for (const auto& [text, dtype] : {std::pair("f32", at::kFloat), std::pair("f16", at::kHalf),
+                                    std::pair("bf16", at::kBFloat16)}) {
     EXPECT_EQ(parse_dtype(text, cpu), dtype);
     EXPECT_EQ(dtype_option(dtype), text);
   }

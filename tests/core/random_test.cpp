@@ -8,8 +8,9 @@
 namespace molar {
 namespace {
 
-// torch.randn(n, generator=torch.Generator("cpu").manual_seed(seed)) of PyTorch 2.13. The vector path
-// (16 numbers and more) and the scalar path differ; 4e-7 covers the instruction sets (AVX2, AVX-512).
+// torch.randn(n, generator=torch.Generator("cpu").manual_seed(seed)) of PyTorch 2.13. The vector
+// path (16 numbers and more) and the scalar path differ; 4e-7 covers the instruction sets (AVX2,
+// AVX-512).
 TEST(RandomSource, DrawsWhatPyTorchDraws) {
   RandomSource vector_path(0);
   const at::Tensor many = vector_path.randn({16});

@@ -10,18 +10,19 @@ namespace {
 constexpr const char* kReplacement = "\xEF\xBF\xBD";
 
 TEST(Text, ValidUtf8StaysAsItIs) {
-  for (const char* text : {"", "plain", "gr\xC3\xBC\xC3\x9F", "\xE7\x8C\xAB", "\xF0\x9F\x90\x88", "\xF4\x8F\xBF\xBF"})
+  for (const char* text :
+       {"", "plain", "gr\xC3\xBC\xC3\x9F", "\xE7\x8C\xAB", "\xF0\x9F\x90\x88", "\xF4\x8F\xBF\xBF"})
     EXPECT_EQ(valid_utf8(text), text);
 }
 
 TEST(Text, EachBrokenByteBecomesOneReplacement) {
   const std::string one = kReplacement;
   EXPECT_EQ(valid_utf8("a\xFFz"), "a" + one + "z");
-  EXPECT_EQ(valid_utf8("\x80"), one);                          // a tail without a lead
-  EXPECT_EQ(valid_utf8("\xC3"), one);                          // cut short
-  EXPECT_EQ(valid_utf8("\xC0\x80"), one + one);                // overlong NUL
-  EXPECT_EQ(valid_utf8("\xE0\x80\x80"), one + one + one);      // overlong
-  EXPECT_EQ(valid_utf8("\xED\xA0\x80"), one + one + one);      // surrogate
+  EXPECT_EQ(valid_utf8("\x80"), one);                                // a tail without a lead
+  EXPECT_EQ(valid_utf8("\xC3"), one);                                // cut short
+  EXPECT_EQ(valid_utf8("\xC0\x80"), one + one);                      // overlong NUL
+  EXPECT_EQ(valid_utf8("\xE0\x80\x80"), one + one + one);            // overlong
+  EXPECT_EQ(valid_utf8("\xED\xA0\x80"), one + one + one);            // surrogate
   EXPECT_EQ(valid_utf8("\xF4\x90\x80\x80"), one + one + one + one);  // past U+10FFFF
   EXPECT_EQ(valid_utf8("\xF0\x80\x80\x80"), one + one + one + one);  // overlong
 }

@@ -32,7 +32,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size_bytes) {
     molar::parse_png_text(molar::parse_png_chunks(bytes, "'fuzz'"), "'fuzz'");
   } catch (const molar::InputError&) {
   }
-  // Checksums hide what lies behind them from a fuzzer, so the text and EXIF readers also get raw bytes.
+  // Checksums hide what lies behind them from a fuzzer, so the text and EXIF readers also get raw
+  // bytes.
   try {
     for (const char* type : {"tEXt", "zTXt", "iTXt"})
       molar::parse_png_text({molar::PngChunk{type, bytes}}, "'fuzz'");

@@ -13,8 +13,10 @@ namespace molar::fuzz {
 
 class MemoryFile {
  public:
-  MemoryFile(const uint8_t* data, size_t size_bytes) : descriptor_(::memfd_create("fuzz", MFD_CLOEXEC)) {
-    if (descriptor_ < 0 || ::write(descriptor_, data, size_bytes) != static_cast<ssize_t>(size_bytes))
+  MemoryFile(const uint8_t* data, size_t size_bytes)
+      : descriptor_(::memfd_create("fuzz", MFD_CLOEXEC)) {
+    if (descriptor_ < 0 ||
+        ::write(descriptor_, data, size_bytes) != static_cast<ssize_t>(size_bytes))
       std::abort();
   }
   ~MemoryFile() { ::close(descriptor_); }

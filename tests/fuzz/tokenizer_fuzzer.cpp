@@ -18,7 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size_bytes) {
     molar::TokenizerFiles files;
     files.folder = folder;
     const auto tokenizer = molar::CLIPTokenizer::load(files);
-    for (const char* text : {"", "a photo of a cat", "\xE7\x8C\xAB \xF0\x9F\x90\x88!", "<|startoftext|>ab<|endoftext|>"})
+    for (const char* text : {"", "a photo of a cat", "\xE7\x8C\xAB \xF0\x9F\x90\x88!",
+                             "<|startoftext|>ab<|endoftext|>"})
       for (const int64_t id : tokenizer.encode(text))
         if (id < 0 || id >= tokenizer.vocab_size()) std::abort();
   } catch (const molar::Error&) {

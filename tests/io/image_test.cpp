@@ -38,7 +38,8 @@ std::string chunk(const std::string& type, const std::string& data) {
 std::string deflated(const std::string& text) {
   std::string packed(compressBound(text.size()), '\0');
   uLongf size = packed.size();
-  compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(text.data()), text.size());
+  compress(reinterpret_cast<Bytef*>(packed.data()), &size,
+           reinterpret_cast<const Bytef*>(text.data()), text.size());
   packed.resize(size);
   return packed;
 }
@@ -53,9 +54,12 @@ const std::string kEnd = chunk("IEND", "");
 const std::string kData = chunk("IDAT", deflated("\0\xFF\0\0\0\xFF\0"s));
 const std::string kTwoPixels = kSignature + header(2, 1) + kData + kEnd;
 
-std::string png_with(const std::string& chunks) { return kSignature + header(2, 1) + chunks + kData + kEnd; }
+std::string png_with(const std::string& chunks) {
+  return kSignature + header(2, 1) + chunks + kData + kEnd;
+}
 
-// --- the same pixels as diffusers and Pillow --------------------------------------------------------
+// --- the same pixels as diffusers and Pillow
+// --------------------------------------------------------
 
 TEST(ReadImage, GivesThePixelsOfDiffusersForEveryGolden) {
   const Json manifest = read_json_file(kGoldens / "MANIFEST.json");
@@ -66,7 +70,8 @@ TEST(ReadImage, GivesThePixelsOfDiffusersForEveryGolden) {
   for (const std::string name : manifest.at("pictures")) {
     SCOPED_TRACE(name);
     const Tensor rgb = read_image(kGoldens / name), grey = read_mask(kGoldens / name);
-    const Tensor wanted_rgb = goldens.tensor(name + ".rgb"), wanted_grey = goldens.tensor(name + ".grey");
+    const Tensor wanted_rgb = goldens.tensor(name + ".rgb"),
+                 wanted_grey = goldens.tensor(name + ".grey");
     ASSERT_EQ(rgb.sizes(), wanted_rgb.sizes());
     ASSERT_EQ(grey.sizes(), wanted_grey.sizes());
     EXPECT_EQ((rgb.to(at::kInt) - wanted_rgb.to(at::kInt)).abs().max().item<int>(), 0);
@@ -89,8 +94,11 @@ TEST(ResizeLanczos, IsPillowsBitForBit) {
   for (const Json& one : manifest.at("resize")) {
     const std::string name = one.at("input");
     const int64_t height = one.at("height"), width = one.at("width");
-    const std::string key = "out." + name + "." + std::to_string(height) + "x" + std::to_string(width);
-    EXPECT_TRUE(at::equal(resize_lanczos(goldens.tensor("in." + name), height, width), goldens.tensor(key))) << key;
+    const std::string key =
+        "out." + name + "." + std::to_string(height) + "x" + std::to_string(width);
+    EXPECT_TRUE(
+        at::equal(resize_lanczos(goldens.tensor("in." + name), height, width), goldens.tensor(key)))
+        << key;
   }
 }
 
@@ -111,11 +119,13 @@ TEST(ResizeLanczos, RefusesOtherTensorsAndSizes) {
   expect_error<Error>([] { resize_lanczos(at::zeros({4, 4}, at::kByte), 0, 2); }, {"2 x 0"});
 }
 
-// --- files that are refused -------------------------------------------------------------------------
+// --- files that are refused
+// -------------------------------------------------------------------------
 
 class PictureFiles : public testing::Test {
  protected:
-  void expect_refused(const std::string& bytes, std::initializer_list<std::string_view> pieces) const {
+  void expect_refused(const std::string& bytes,
+                      std::initializer_list<std::string_view> pieces) const {
     const auto path = folder_.file("x.png", bytes);
     const std::string message = expect_error<InputError>([&] { read_image(path); }, pieces);
     EXPECT_NE(message.find("x.png"), std::string::npos) << message;
@@ -126,7 +136,8 @@ class PictureFiles : public testing::Test {
 };
 
 TEST_F(PictureFiles, TheHandMadeOneIsRead) {
-  EXPECT_TRUE(at::equal(read(kTwoPixels), at::tensor({255, 0, 0, 0, 255, 0}, at::kByte).reshape({1, 2, 3})));
+  EXPECT_TRUE(at::equal(read(kTwoPixels),
+                        at::tensor({255, 0, 0, 0, 255, 0}, at::kByte).reshape({1, 2, 3})));
   EXPECT_NO_THROW(read(kTwoPixels + "what follows the end"));
 }
 
@@ -144,8 +155,14 @@ TEST_F(PictureFiles, OtherFormatsAreNamed) {
   expect_refused("RIFF....WEBPVP8 ", {"found a WebP"});
   expect_refused("RIFF....WAVEfmt ", {"found something else"});
   expect_refused("II*\0........"s, {"found a TIFF"});
-  expect_refused("\0\0\0\x20" "ftypavif...."s, {"found an AVIF"});
-  expect_refused("\0\0\0\x20" "ftypheic...."s, {"found a HEIC"});
+  expect_refused(
+      "\0\0\0\x20"
+      "ftypavif...."s,
+      {"found an AVIF"});
+  expect_refused(
+      "\0\0\0\x20"
+      "ftypheic...."s,
+      {"found a HEIC"});
   expect_refused("<svg xmlns=...>", {"found a text (SVG"});
   expect_refused("\x89PNG\r\n\x1a", {"found something else"});
 }
@@ -182,13 +199,17 @@ TEST_F(PictureFiles, AWrongChecksumIsRefusedInEveryChunk) {
 TEST_F(PictureFiles, BrokenChunkStructureIsRefused) {
   expect_refused(kSignature + kData + kEnd, {"does not start with its header"});
   expect_refused(kSignature + chunk("IHDR", "short") + kEnd, {"does not start with its header"});
-  expect_refused(kSignature + big_endian(0xFFFFFFFF) + "IHDR" + std::string(40, 'x'), {"should have 4294967295 bytes"});
-  expect_refused(kSignature + header(2, 1) + "\0\0\0\0\x01\x02\x03\x04\0\0\0\0"s, {"garbage where a chunk begins"});
+  expect_refused(kSignature + big_endian(0xFFFFFFFF) + "IHDR" + std::string(40, 'x'),
+                 {"should have 4294967295 bytes"});
+  expect_refused(kSignature + header(2, 1) + "\0\0\0\0\x01\x02\x03\x04\0\0\0\0"s,
+                 {"garbage where a chunk begins"});
   expect_refused(kSignature + header(2, 1) + kEnd, {"broken PNG"});
   expect_refused(kSignature + header(2, 1) + chunk("IDAT", "garbage") + kEnd, {"broken PNG"});
-  expect_refused(kSignature + header(2, 1) + chunk("IDAT", deflated("\0\xFF"s)) + kEnd, {"broken PNG"});
+  expect_refused(kSignature + header(2, 1) + chunk("IDAT", deflated("\0\xFF"s)) + kEnd,
+                 {"broken PNG"});
   expect_refused(png_with(chunk("ABCD", "a critical chunk that nobody knows")), {"broken PNG"});
-  expect_refused(kSignature + header(2, 1, 8, 3) + kData + kEnd, {"broken PNG"});  // palette missing
+  expect_refused(kSignature + header(2, 1, 8, 3) + kData + kEnd,
+                 {"broken PNG"});  // palette missing
 }
 
 TEST_F(PictureFiles, ImpossibleHeadersAreRefused) {
@@ -200,7 +221,8 @@ TEST_F(PictureFiles, ImpossibleHeadersAreRefused) {
 TEST_F(PictureFiles, OversizeIsRefusedBeforeAnythingIsDecoded) {
   for (const auto& [width, height] : std::initializer_list<std::pair<uint64_t, uint64_t>>{
            {16385, 1}, {1, 16385}, {0xFFFFFFFF, 0xFFFFFFFF}, {16384, 16384}, {13378, 13377}})
-    expect_refused(kSignature + header(width, height) + kData + kEnd, {"pixels; the most is 16384 a side"});
+    expect_refused(kSignature + header(width, height) + kData + kEnd,
+                   {"pixels; the most is 16384 a side"});
   expect_refused(kSignature + header(0, 1) + kData + kEnd, {"is empty"});
   expect_refused(kSignature + header(1, 0) + kData + kEnd, {"is empty"});
   EXPECT_NO_THROW(check_picture_size(16384, 10922, "x"));
@@ -218,7 +240,8 @@ TEST_F(PictureFiles, OversizeJpegIsRefusedBeforeAnythingIsDecoded) {
   expect_refused(jpeg_of_size("jpeg_420.jpg", 60000, 65500), {"65500 x 60000 pixels; the most"});
   expect_refused(jpeg_of_size("jpeg_progressive.jpg", 16385, 1), {"1 x 16385 pixels; the most"});
   expect_refused(jpeg_of_size("jpeg_420.jpg", 0, 5), {"x.png' is a broken JPEG"});
-  expect_refused(jpeg_of_size("jpeg_420.jpg", 65535, 65500), {"x.png' is a broken JPEG"});  // libjpeg's own limit
+  expect_refused(jpeg_of_size("jpeg_420.jpg", 65535, 65500),
+                 {"x.png' is a broken JPEG"});  // libjpeg's own limit
 }
 
 TEST_F(PictureFiles, BrokenJpegIsRefused) {
@@ -264,26 +287,31 @@ TEST(PictureOrientation, MalformedBlocksCountAsUpright) {
   EXPECT_EQ(picture_orientation("Exif\0\0Exif\0\0"s + good, ""), 6);
   EXPECT_EQ(picture_orientation("", ""), 1);
   EXPECT_EQ(picture_orientation("Exif\0\0"s, ""), 1);
-  for (size_t length = 0; length < 20; ++length) EXPECT_EQ(picture_orientation(good.substr(0, length), ""), 1);
+  for (size_t length = 0; length < 20; ++length)
+    EXPECT_EQ(picture_orientation(good.substr(0, length), ""), 1);
   std::string far_away = good, many_fields = good, wrong_type = good, two_values = good;
   far_away.replace(4, 4, "\xFF\xFF\xFF\xFF");
   many_fields.replace(8, 4, "\xFF\xFF\x01\x13");
   wrong_type[13] = 2;
   two_values[17] = 2;
-  for (const auto& bad : {far_away, many_fields, wrong_type, two_values}) EXPECT_EQ(picture_orientation(bad, ""), 1);
+  for (const auto& bad : {far_away, many_fields, wrong_type, two_values})
+    EXPECT_EQ(picture_orientation(bad, ""), 1);
   EXPECT_EQ(picture_orientation(far_away, "tiff:Orientation=\"6\""), 6);
   EXPECT_EQ(picture_orientation("", "tiff:Orientation tiff:Orientation>5"), 5);
   EXPECT_EQ(picture_orientation("", "tiff:Orientation>"), 1);
   EXPECT_EQ(picture_orientation("", "tiff:Orientation=\"x"), 1);
 }
 
-// --- text -------------------------------------------------------------------------------------------
+// --- text
+// -------------------------------------------------------------------------------------------
 
 TEST_F(PictureFiles, EveryKindOfTextIsRead) {
   const auto path = folder_.file(
-      "t.png", png_with(chunk("tEXt", "plain\0gr\xFC\xDF"s) + chunk("zTXt", "packed\0\0"s + deflated("caf\xE9")) +
+      "t.png", png_with(chunk("tEXt", "plain\0gr\xFC\xDF"s) +
+                        chunk("zTXt", "packed\0\0"s + deflated("caf\xE9")) +
                         chunk("iTXt", "utf8\0\0\0de\0Text\0\xE7\x8C\xAB"s) +
-                        chunk("iTXt", "both\0\1\0\0\0"s + deflated("\xF0\x9F\x90\x88")) + chunk("tEXt", "plain\0again"s)));
+                        chunk("iTXt", "both\0\1\0\0\0"s + deflated("\xF0\x9F\x90\x88")) +
+                        chunk("tEXt", "plain\0again"s)));
   EXPECT_EQ(read_png_text(path), (PngText{{"plain", "gr\xC3\xBC\xC3\x9F"},
                                           {"packed", "caf\xC3\xA9"},
                                           {"utf8", "\xE7\x8C\xAB"},
@@ -292,7 +320,8 @@ TEST_F(PictureFiles, EveryKindOfTextIsRead) {
 }
 
 TEST_F(PictureFiles, BrokenTextIsRefused) {
-  const auto refuse = [&](const std::string& text_chunk, std::initializer_list<std::string_view> pieces) {
+  const auto refuse = [&](const std::string& text_chunk,
+                          std::initializer_list<std::string_view> pieces) {
     const auto path = folder_.file("t.png", png_with(text_chunk));
     expect_error<InputError>([&] { read_png_text(path); }, pieces);
     expect_error<InputError>([&] { read_image(path); }, pieces);
@@ -309,7 +338,8 @@ TEST_F(PictureFiles, BrokenTextIsRefused) {
 
 TEST_F(PictureFiles, PackedTextPast64MiBIsRefused) {
   const std::string bomb = chunk("zTXt", "a\0\0"s + deflated(std::string((64 << 20) + 1, 'x')));
-  expect_error<InputError>([&] { read_png_text(folder_.file("t.png", png_with(bomb))); }, {"unpacks to too much text"});
+  expect_error<InputError>([&] { read_png_text(folder_.file("t.png", png_with(bomb))); },
+                           {"unpacks to too much text"});
   const std::string half = chunk("zTXt", "a\0\0"s + deflated(std::string(40 << 20, 'x')));
   EXPECT_NO_THROW(read_png_text(folder_.file("t.png", png_with(half))));
   expect_error<InputError>([&] { read_png_text(folder_.file("t.png", png_with(half + half))); },
@@ -317,7 +347,8 @@ TEST_F(PictureFiles, PackedTextPast64MiBIsRefused) {
 }
 
 TEST_F(PictureFiles, TextOfSomethingElseIsRefused) {
-  expect_error<InputError>([&] { read_png_text(kGoldens / "jpeg_444.jpg"); }, {"jpeg_444.jpg", "no PNG"});
+  expect_error<InputError>([&] { read_png_text(kGoldens / "jpeg_444.jpg"); },
+                           {"jpeg_444.jpg", "no PNG"});
   expect_error<InputError>([&] { read_png_text(folder_ / "none.png"); }, {"No such file"});
 }
 
@@ -351,9 +382,12 @@ TEST_F(PictureFiles, TextThatNoChunkCanHoldIsMended) {
 
 TEST(EncodePng, RefusesOtherTensorsAndKeywords) {
   const Tensor pixel = at::zeros({1, 1, 3}, at::kByte);
-  expect_error<Error>([] { encode_png(at::zeros({3, 2, 2}, at::kByte), {}); }, {"encode_png", "[3, 2, 2]"});
-  expect_error<Error>([] { encode_png(at::zeros({2, 2, 3}), {}); }, {"wanted uint8, found float32"});
-  expect_error<Error>([] { encode_png(at::zeros({0, 2, 3}, at::kByte), {}); }, {"cannot encode a PNG of [0, 2, 3]"});
+  expect_error<Error>([] { encode_png(at::zeros({3, 2, 2}, at::kByte), {}); },
+                      {"encode_png", "[3, 2, 2]"});
+  expect_error<Error>([] { encode_png(at::zeros({2, 2, 3}), {}); },
+                      {"wanted uint8, found float32"});
+  expect_error<Error>([] { encode_png(at::zeros({0, 2, 3}, at::kByte), {}); },
+                      {"cannot encode a PNG of [0, 2, 3]"});
   for (const std::string& keyword : {""s, " a"s, "a "s, "a\nb"s, "\xFC"s, std::string(80, 'k')})
     expect_error<Error>([&] { encode_png(pixel, {{keyword, "x"}}); }, {"keyword"});
 }

@@ -14,38 +14,48 @@ using test::TempFolder;
 
 TEST(JsonReading, TakesAFile) {
   const TempFolder folder;
-  const Json json = read_json_file(folder.file("config.json", R"({"a": [1, 2.5, "x", null, true]})"));
+  const Json json =
+      read_json_file(folder.file("config.json", R"({"a": [1, 2.5, "x", null, true]})"));
   EXPECT_EQ(json, (Json{{"a", {1, 2.5, "x", nullptr, true}}}));
 }
 
 TEST(JsonReading, NamesTheFileThatIsMissing) {
-  expect_error<FileError>([] { read_json_file("/none/config.json"); }, {"/none/config.json", "No such file"});
+  expect_error<FileError>([] { read_json_file("/none/config.json"); },
+                          {"/none/config.json", "No such file"});
 }
 
 TEST(JsonReading, NamesLineAndColumnOfBrokenJson) {
   const TempFolder folder;
   const auto path = folder.file("config.json", "{\n  \"a\": 1,\n  b\n}");
-  expect_error<FileError>([&] { read_json_file(path); }, {"config.json", "not valid JSON", "line 3, column 3"});
+  expect_error<FileError>([&] { read_json_file(path); },
+                          {"config.json", "not valid JSON", "line 3, column 3"});
 }
 
 TEST(JsonReading, RefusesWhatIsNotJson) {
-  for (const char* text : {"", " ", "{", "[1,", "{\"a\":}", "{'a':1}", "{\"a\":1,}", "NaN", "{} {}", "\xFF\xFE", "\"\xC3\""})
+  for (const char* text : {"", " ", "{", "[1,", "{\"a\":}", "{'a':1}", "{\"a\":1,}", "NaN", "{} {}",
+                           "\xFF\xFE", "\"\xC3\""})
     expect_error<FileError>([&] { parse_json(text, "x.json"); }, {"x.json is not valid JSON"});
   expect_error<FileError>([] { parse_json(std::string_view("{}\0{", 4), "x.json"); }, {"NUL byte"});
   expect_error<FileError>([] { parse_json("[1e999]", "x.json"); }, {"x.json is not valid JSON"});
 }
 
 TEST(JsonReading, RefusesDuplicateKeysInEveryObject) {
-  expect_error<FileError>([] { parse_json(R"({"a":1,"b":2,"a":3})", "x.json"); }, {"key \"a\" appears twice"});
-  expect_error<FileError>([] { parse_json(R"([{"o":{"k":1,"k":1}}])", "x.json"); }, {"key \"k\" appears twice"});
+  expect_error<FileError>([] { parse_json(R"({"a":1,"b":2,"a":3})", "x.json"); },
+                          {"key \"a\" appears twice"});
+  expect_error<FileError>([] { parse_json(R"([{"o":{"k":1,"k":1}}])", "x.json"); },
+                          {"key \"k\" appears twice"});
   EXPECT_NO_THROW(parse_json(R"({"a":{"a":1},"b":[{"a":1},{"a":2}]})", "x.json"));
 }
 
 TEST(JsonReading, RefusesNestingPast64LevelsWithoutRecursion) {
-  const auto nested = [](size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  const auto nested = [](size_t depth) {
+    return std::string(depth, '[') + std::string(depth, ']');
+  };
   EXPECT_NO_THROW(parse_json(nested(64), "x.json"));
-  expect_error<FileError>([&] { parse_json(nested(65), "x.json"); }, {"nested deeper than 64 levels"});
-  expect_error<FileError>([&] { parse_json(std::string(5'000'000, '['), "x.json"); }, {"64 levels"});
+  expect_error<FileError>([&] { parse_json(nested(65), "x.json"); },
+                          {"nested deeper than 64 levels"});
+  expect_error<FileError>([&] { parse_json(std::string(5'000'000, '['), "x.json"); },
+                          {"64 levels"});
 }
 
 TEST(JsonReading, RefusesFilesPast256MiB) {
@@ -93,11 +103,16 @@ TEST_F(JsonConfigReading, NullAndAbsentAreTheSame) {
 TEST_F(JsonConfigReading, NamesKeyWantedAndFoundForAWrongType) {
   expect_error<FileError>([&] { config_.get<bool>("count"); },
                           {"unet/config.json: 'count' must be true or false, is 8"});
-  expect_error<FileError>([&] { config_.get<int64_t>("rate"); }, {"'rate' must be a whole number, is 0.5"});
-  expect_error<FileError>([&] { config_.get<int64_t>("flag"); }, {"'flag' must be a whole number, is true"});
-  expect_error<FileError>([&] { config_.get<int64_t>("huge"); }, {"'huge' must be a whole number, is 184467"});
-  expect_error<FileError>([&] { config_.get<double>("name"); }, {"'name' must be a number, is \"silu\""});
-  expect_error<FileError>([&] { config_.get<std::string>("count"); }, {"'count' must be a string, is 8"});
+  expect_error<FileError>([&] { config_.get<int64_t>("rate"); },
+                          {"'rate' must be a whole number, is 0.5"});
+  expect_error<FileError>([&] { config_.get<int64_t>("flag"); },
+                          {"'flag' must be a whole number, is true"});
+  expect_error<FileError>([&] { config_.get<int64_t>("huge"); },
+                          {"'huge' must be a whole number, is 184467"});
+  expect_error<FileError>([&] { config_.get<double>("name"); },
+                          {"'name' must be a number, is \"silu\""});
+  expect_error<FileError>([&] { config_.get<std::string>("count"); },
+                          {"'count' must be a string, is 8"});
   expect_error<FileError>([&] { config_.get<std::vector<int64_t>>("rates"); },
                           {"'rates' must be a list, each a whole number, is [1,0.5]"});
   expect_error<FileError>([&] { config_.get<std::vector<int64_t>>("count"); }, {"must be a list"});
@@ -107,16 +122,19 @@ TEST_F(JsonConfigReading, SpreadsAScalarOverTheBlocks) {
   EXPECT_EQ(config_.get_per_block("count", 3, 1), (std::vector<int64_t>{8, 8, 8}));
   EXPECT_EQ(config_.get_per_block("sizes", 2, 1), (std::vector<int64_t>{320, 640}));
   EXPECT_EQ(config_.get_per_block("gone", 2, 5), (std::vector<int64_t>{5, 5}));
-  expect_error<FileError>([&] { config_.get_per_block("sizes", 3, 1); }, {"'sizes'", "one number or 3", "has 2"});
-  expect_error<FileError>([&] { config_.get_per_block("name", 3, 1); }, {"'name' must be a whole number"});
+  expect_error<FileError>([&] { config_.get_per_block("sizes", 3, 1); },
+                          {"'sizes'", "one number or 3", "has 2"});
+  expect_error<FileError>([&] { config_.get_per_block("name", 3, 1); },
+                          {"'name' must be a whole number"});
 }
 
 TEST_F(JsonConfigReading, FindsTheFirstKeyThatNobodyRead) {
   config_.ignore({"count", "flag", "flags", "huge", "lowest", "name", "names"});
   config_.get<double>("rate");
   config_.get<std::vector<double>>("rates");
-  expect_error<FileError>([&] { config_.refuse_unread_keys(); },
-                          {"unet/config.json: 'sizes' = [320,640] is not a setting that molar knows"});
+  expect_error<FileError>(
+      [&] { config_.refuse_unread_keys(); },
+      {"unet/config.json: 'sizes' = [320,640] is not a setting that molar knows"});
   config_.has("sizes");
   EXPECT_NO_THROW(config_.refuse_unread_keys());  // null and names with '_' need no reader
 }

@@ -40,7 +40,8 @@ class SafetensorsReading : public testing::Test {
   SafetensorsFile open(const std::string& bytes) const {
     return SafetensorsFile::open(folder_.file("x.safetensors", bytes));
   }
-  void expect_refused(const std::string& bytes, std::initializer_list<std::string_view> pieces) const {
+  void expect_refused(const std::string& bytes,
+                      std::initializer_list<std::string_view> pieces) const {
     const std::string message = expect_error<FileError>([&] { open(bytes); }, pieces);
     EXPECT_NE(message.find("x.safetensors"), std::string::npos) << message;
   }
@@ -98,7 +99,8 @@ TEST_F(SafetensorsReading, MapsEveryDtypeThatLibtorchHas) {
       {"U64", at::kUInt64, 8},
   };
   for (const auto& [name, dtype, size_bytes] : rows) {
-    const auto file = open(raw_file("{\"t\":{\"dtype\":\"" + std::string(name) + "\",\"shape\":[1],\"data_offsets\":[0," +
+    const auto file = open(raw_file("{\"t\":{\"dtype\":\"" + std::string(name) +
+                                        "\",\"shape\":[1],\"data_offsets\":[0," +
                                         std::to_string(size_bytes) + "]}}",
                                     static_cast<size_t>(size_bytes)));
     EXPECT_EQ(file.tensor("t").scalar_type(), dtype) << name;
@@ -175,7 +177,8 @@ TEST_F(SafetensorsReading, RefusesHeadersThatAreNotJson) {
   expect_refused(raw_file("{}{}"), {"not JSON"});
   expect_refused(raw_file(std::string("{}\0", 3)), {"not JSON", "NUL byte"});
   expect_refused(raw_file("{\"a\xFF\":{}}"), {"not JSON"});
-  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[1e999],"data_offsets":[0,1]}})", 1), {"not JSON"});
+  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[1e999],"data_offsets":[0,1]}})", 1),
+                 {"not JSON"});
 }
 
 TEST_F(SafetensorsReading, RefusesDeepNestingWithoutRecursion) {
@@ -195,14 +198,17 @@ TEST_F(SafetensorsReading, RefusesDuplicateKeysAtEveryLevel) {
                  {"'dtype' appears twice"});
   expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0],"shape":[0],"data_offsets":[0,0]}})"),
                  {"'shape' appears twice"});
-  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})"),
-                 {"'data_offsets' appears twice"});
+  expect_refused(
+      raw_file(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"data_offsets":[0,0]}})"),
+      {"'data_offsets' appears twice"});
 }
 
 TEST_F(SafetensorsReading, RefusesMetadataThatIsNotText) {
-  expect_refused(raw_file(R"({"__metadata__":{"k":1}})"), {"'__metadata__'", "'k' must be a string", "number 1"});
+  expect_refused(raw_file(R"({"__metadata__":{"k":1}})"),
+                 {"'__metadata__'", "'k' must be a string", "number 1"});
   expect_refused(raw_file(R"({"__metadata__":{"k":null}})"), {"'k' must be a string", "null"});
-  expect_refused(raw_file(R"({"__metadata__":{"k":{"a":"b"}}})"), {"'k' must be a string", "an object"});
+  expect_refused(raw_file(R"({"__metadata__":{"k":{"a":"b"}}})"),
+                 {"'k' must be a string", "an object"});
   expect_refused(raw_file(R"({"__metadata__":{"k":["a"]}})"), {"'k' must be a string", "a list"});
   expect_refused(raw_file(R"({"__metadata__":"x"})"), {"must be an object, is a string"});
 }
@@ -213,27 +219,36 @@ TEST_F(SafetensorsReading, RefusesEntriesOfTheWrongType) {
   expect_refused(raw_file(R"({"a":{"dtype":1}})"), {"dtype must be a string", "number 1"});
   expect_refused(raw_file(R"({"a":{"shape":"1"}})"), {"shape must be a list", "a string"});
   expect_refused(raw_file(R"({"a":{"shape":{}}})"), {"shape must be a list", "an object"});
-  expect_refused(raw_file(R"({"a":{"shape":["1"]}})"), {"shape must hold whole numbers", "a string"});
-  expect_refused(raw_file(R"({"a":{"shape":[1.0]}})"), {"shape must hold whole numbers", "fraction 1.0"});
-  expect_refused(raw_file(R"({"a":{"shape":[-1]}})"), {"shape must hold whole numbers", "negative number -1"});
-  expect_refused(raw_file(R"({"a":{"data_offsets":5}})"), {"data_offsets must be a list", "number 5"});
-  expect_refused(raw_file(R"({"a":{"data_offsets":[0.5,1]}})"), {"data_offsets must hold whole numbers"});
-  expect_refused(raw_file(R"({"a":{"data_offsets":[-1,1]}})"), {"data_offsets must hold whole numbers"});
+  expect_refused(raw_file(R"({"a":{"shape":["1"]}})"),
+                 {"shape must hold whole numbers", "a string"});
+  expect_refused(raw_file(R"({"a":{"shape":[1.0]}})"),
+                 {"shape must hold whole numbers", "fraction 1.0"});
+  expect_refused(raw_file(R"({"a":{"shape":[-1]}})"),
+                 {"shape must hold whole numbers", "negative number -1"});
+  expect_refused(raw_file(R"({"a":{"data_offsets":5}})"),
+                 {"data_offsets must be a list", "number 5"});
+  expect_refused(raw_file(R"({"a":{"data_offsets":[0.5,1]}})"),
+                 {"data_offsets must hold whole numbers"});
+  expect_refused(raw_file(R"({"a":{"data_offsets":[-1,1]}})"),
+                 {"data_offsets must hold whole numbers"});
   expect_refused(raw_file(R"({"a":{"data_offsets":[0,1,2]}})"), {"more than two numbers"});
 }
 
 TEST_F(SafetensorsReading, RefusesIncompleteEntries) {
   expect_refused(raw_file(R"({"a":{}})"), {"'a'", "has no dtype"});
   expect_refused(raw_file(R"({"a":{"dtype":"U8"}})"), {"has no shape"});
-  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0]}})"), {"data_offsets must be two numbers"});
-  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0]}})"), {"must be two numbers"});
+  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0]}})"),
+                 {"data_offsets must be two numbers"});
+  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0]}})"),
+                 {"must be two numbers"});
   expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"strides":[1]}})"),
                  {"unknown key 'strides'"});
 }
 
 TEST_F(SafetensorsReading, RefusesDtypesByName) {
   for (const char* name : {"F4", "F6_E2M3", "Q4_0", "float32", ""})
-    expect_refused(raw_file("{\"a\":{\"dtype\":\"" + std::string(name) + "\",\"shape\":[0],\"data_offsets\":[0,0]}}"),
+    expect_refused(raw_file("{\"a\":{\"dtype\":\"" + std::string(name) +
+                            "\",\"shape\":[0],\"data_offsets\":[0,0]}}"),
                    {"dtype '" + std::string(name) + "'"});
 }
 
@@ -242,11 +257,13 @@ TEST_F(SafetensorsReading, RefusesShapesThatOverflow) {
     return raw_file("{\"a\":{\"dtype\":\"F32\",\"shape\":" + shape + ",\"data_offsets\":[0,0]}}");
   };
   expect_refused(entry("[9223372036854775808]"), {"past the range of int64"});
-  expect_refused(entry("[18446744073709551616]"), {"a", "fraction"});  // JSON readers see a double here
-  expect_refused(entry("[4611686018427387904,4]"), {"overflows"});    // wraps to zero bytes
+  expect_refused(entry("[18446744073709551616]"),
+                 {"a", "fraction"});  // JSON readers see a double here
+  expect_refused(entry("[4611686018427387904,4]"), {"overflows"});  // wraps to zero bytes
   expect_refused(entry("[4294967296,4294967296]"), {"overflows"});
   expect_refused(entry("[9223372036854775807]"), {"overflows"});
-  expect_refused(entry("[0,4294967296,4294967296]"), {"overflows"});  // empty, but its strides overflow
+  expect_refused(entry("[0,4294967296,4294967296]"),
+                 {"overflows"});  // empty, but its strides overflow
 }
 
 TEST_F(SafetensorsReading, RefusesMoreThan64Axes) {
@@ -262,8 +279,10 @@ TEST_F(SafetensorsReading, RefusesMoreThan64Axes) {
 TEST_F(SafetensorsReading, RefusesSizesThatContradictTheShape) {
   expect_refused(raw_file(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4),
                  {"hold 4 bytes", "shape [2] of F32 needs 8"});
-  expect_refused(raw_file(R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[0,4]}})", 4), {"needs 0"});
-  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[1,0]}})", 1), {"run backwards"});
+  expect_refused(raw_file(R"({"a":{"dtype":"F32","shape":[0],"data_offsets":[0,4]}})", 4),
+                 {"needs 0"});
+  expect_refused(raw_file(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[1,0]}})", 1),
+                 {"run backwards"});
 }
 
 TEST_F(SafetensorsReading, RefusesOverlapsHolesAndDataOfNobody) {
@@ -285,18 +304,20 @@ TEST_F(SafetensorsReading, RefusesOverlapsHolesAndDataOfNobody) {
 
 TEST_F(SafetensorsReading, MessagesStayOneLineWhateverNamesHold) {
   const std::string name = "a\\nb\\u001b[31m" + std::string(100'000, 'x');
-  const std::string message =
-      expect_error<FileError>([&] { open(raw_file("{\"" + name + "\":1}")); }, {"a\\nb\\x1b[31mxxx"});
+  const std::string message = expect_error<FileError>(
+      [&] { open(raw_file("{\"" + name + "\":1}")); }, {"a\\nb\\x1b[31mxxx"});
   EXPECT_LT(message.size(), 2100U);
 }
 
-// --- release_mapped_pages ---------------------------------------------------------------------------
+// --- release_mapped_pages
+// ---------------------------------------------------------------------------
 
 size_t num_resident_pages(const void* begin, size_t size_bytes) {
   const auto page_bytes = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const uintptr_t first = reinterpret_cast<uintptr_t>(begin) / page_bytes * page_bytes;
   const uintptr_t last = reinterpret_cast<uintptr_t>(begin) + size_bytes;
-  // mincore() would count the page cache; the process's own page table says what this mapping holds.
+  // mincore() would count the page cache; the process's own page table says what this mapping
+  // holds.
   std::ifstream pagemap;
   pagemap.rdbuf()->pubsetbuf(nullptr, 0);  // the file takes reads of whole entries only
   pagemap.open("/proc/self/pagemap", std::ios::binary);
@@ -321,7 +342,8 @@ TEST_F(SafetensorsReading, ReleasedPagesLeaveMemoryAndComeBackUnchanged) {
   const size_t before_b = num_resident_pages(b.const_data_ptr(), b.nbytes());
   ASSERT_GE(before_a, 1024U);
   release_mapped_pages(a);
-  EXPECT_LE(num_resident_pages(a.const_data_ptr(), a.nbytes()), 2U);  // the two shared with neighbours
+  EXPECT_LE(num_resident_pages(a.const_data_ptr(), a.nbytes()),
+            2U);  // the two shared with neighbours
   EXPECT_GE(num_resident_pages(b.const_data_ptr(), b.nbytes()) + 1, before_b);
   EXPECT_TRUE(at::equal(a, values));
 }
@@ -344,7 +366,8 @@ TEST_F(SafetensorsReading, ReleaseOfASliceKeepsItsNeighbours) {
   EXPECT_TRUE(at::equal(a, values));
 }
 
-// --- write_safetensors ------------------------------------------------------------------------------
+// --- write_safetensors
+// ------------------------------------------------------------------------------
 
 TEST(SafetensorsWriting, WritesWhatTheReferenceImplementationWrites) {
   const TempFolder folder;
@@ -354,7 +377,8 @@ TEST(SafetensorsWriting, WritesWhatTheReferenceImplementationWrites) {
                              {"gr\xC3\xBC\"n", at::zeros({1}, at::kByte)}};
   const auto path =
       write_safetensors(folder / "x.safetensors", OnExist::kError, tensors, {{"format", "pt"}});
-  // safetensors 0.8.0 for Python writes exactly this for the same tensors (wide types first, then names).
+  // safetensors 0.8.0 for Python writes exactly this for the same tensors (wide types first, then
+  // names).
   std::string header =
       R"({"__metadata__":{"format":"pt"},"c":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},)"
       R"("b":{"dtype":"F32","shape":[3],"data_offsets":[16,28]},"a":{"dtype":"F16","shape":[2],"data_offsets":[28,32]},)"
@@ -371,9 +395,11 @@ TEST(SafetensorsWriting, ComesBackEqualInEveryDtype) {
   const TempFolder folder;
   StateDict tensors;
   for (const at::ScalarType dtype :
-       {at::kBool, at::kByte, at::kChar, at::kShort, at::kInt, at::kLong, at::kHalf, at::kBFloat16, at::kFloat,
-        at::kDouble, at::kComplexFloat, at::kFloat8_e4m3fn, at::kFloat8_e5m2, at::kUInt16, at::kUInt32, at::kUInt64})
-    tensors[std::string("t.") + c10::toString(dtype)] = at::arange(6, at::kFloat).reshape({2, 3}).to(dtype);
+       {at::kBool, at::kByte, at::kChar, at::kShort, at::kInt, at::kLong, at::kHalf, at::kBFloat16,
+        at::kFloat, at::kDouble, at::kComplexFloat, at::kFloat8_e4m3fn, at::kFloat8_e5m2,
+        at::kUInt16, at::kUInt32, at::kUInt64})
+    tensors[std::string("t.") + c10::toString(dtype)] =
+        at::arange(6, at::kFloat).reshape({2, 3}).to(dtype);
   tensors["scalar"] = at::scalar_tensor(1.5);
   tensors["empty"] = at::empty({0, 7});
   tensors["strided"] = at::arange(6, at::kFloat).reshape({2, 3}).t();
@@ -387,14 +413,17 @@ TEST(SafetensorsWriting, ComesBackEqualInEveryDtype) {
     EXPECT_EQ(read.sizes(), tensor.sizes()) << name;
     const Tensor packed = tensor.contiguous();
     if (packed.numel() == 0) continue;  // no bytes to compare, and no address either
-    EXPECT_EQ(std::memcmp(read.const_data_ptr(), packed.const_data_ptr(), packed.nbytes()), 0) << name;
+    EXPECT_EQ(std::memcmp(read.const_data_ptr(), packed.const_data_ptr(), packed.nbytes()), 0)
+        << name;
   }
 }
 
 TEST(SafetensorsWriting, EveryTensorIsAligned) {
   const TempFolder folder;
-  const StateDict tensors = {{"a", at::ones({3}, at::kByte)}, {"b", at::ones({3}, at::kLong)},
-                             {"c", at::ones({3}, at::kHalf)}, {"d", at::ones({3}, at::kFloat)}};
+  const StateDict tensors = {{"a", at::ones({3}, at::kByte)},
+                             {"b", at::ones({3}, at::kLong)},
+                             {"c", at::ones({3}, at::kHalf)},
+                             {"d", at::ones({3}, at::kFloat)}};
   const auto path = write_safetensors(folder / "x", OnExist::kError, tensors, {{"k", "v"}});
   const auto file = SafetensorsFile::open(path);
   for (const auto& [name, entry] : file.entries()) {
@@ -406,8 +435,10 @@ TEST(SafetensorsWriting, EveryTensorIsAligned) {
 
 TEST(SafetensorsWriting, KeepsMetadataWhateverItHolds) {
   const TempFolder folder;
-  const std::map<std::string, std::string> metadata = {
-      {"", "empty key"}, {"json", R"({"a":["b\n"]})"}, {"han", "\xE7\x8C\xAB"}, {"nul", std::string("a\0b", 3)}};
+  const std::map<std::string, std::string> metadata = {{"", "empty key"},
+                                                       {"json", R"({"a":["b\n"]})"},
+                                                       {"han", "\xE7\x8C\xAB"},
+                                                       {"nul", std::string("a\0b", 3)}};
   const auto path = write_safetensors(folder / "x", OnExist::kError, {}, metadata);
   EXPECT_EQ(SafetensorsFile::open(path).metadata(), metadata);
 }
@@ -429,14 +460,17 @@ TEST(SafetensorsWriting, RefusesADtypeThatTheFormatLacks) {
 TEST(SafetensorsWriting, RefusesTheReservedName) {
   const TempFolder folder;
   expect_error<FileError>(
-      [&] { write_safetensors(folder / "x", OnExist::kError, {{"__metadata__", at::zeros({1})}}, {}); },
+      [&] {
+        write_safetensors(folder / "x", OnExist::kError, {{"__metadata__", at::zeros({1})}}, {});
+      },
       {"__metadata__"});
 }
 
 TEST(SafetensorsWriting, FollowsTheOnExistRule) {
   const TempFolder folder;
   write_safetensors(folder / "x.safetensors", OnExist::kError, {}, {});
-  EXPECT_EQ(write_safetensors(folder / "x.safetensors", OnExist::kNumber, {}, {}), folder / "x-1.safetensors");
+  EXPECT_EQ(write_safetensors(folder / "x.safetensors", OnExist::kNumber, {}, {}),
+            folder / "x-1.safetensors");
   EXPECT_THROW(write_safetensors(folder / "x.safetensors", OnExist::kError, {}, {}), ConfigError);
 }
 

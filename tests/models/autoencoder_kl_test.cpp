@@ -205,13 +205,9 @@ TEST(AutoencoderKL, ScalesLatentsByTheirStatisticsWhereTheConfigHasThem) {
 TEST(AutoencoderKL, WrongInputsAreRefused) {
   AutoencoderKL vae = load_vae(tiny_vae(), kFloat32);
   EXPECT_SAYS(refusal<Error>([&] { vae->decode(torch::zeros({1, 3, 8, 8})); }), "[B, 4, H, W]");
-  EXPECT_SAYS(refusal<Error>([&] {
-                vae->decode(torch::zeros({1, 4, 0, 8}));
-              }),
+  EXPECT_SAYS(refusal<Error>([&] { vae->decode(torch::zeros({1, 4, 0, 8})); }),
               "the latents to decode");
-  EXPECT_SAYS(refusal<Error>([&] {
-                vae->encode(torch::zeros({3, 64, 64}));
-              }),
+  EXPECT_SAYS(refusal<Error>([&] { vae->encode(torch::zeros({3, 64, 64})); }),
               "the pixels to encode");
   const LatentDistribution latents{torch::zeros({1, 4, 2, 2}), torch::zeros({1, 4, 2, 2})};
   EXPECT_SAYS(refusal<Error>([&] { latents.sample(torch::zeros({1, 4, 2, 3})); }), "[1, 4, 2, 2]");

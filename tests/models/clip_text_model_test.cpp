@@ -75,7 +75,8 @@ TEST(CLIPTextModel, ComputesWhatTransformersComputesLayerByLayer) {
     EXPECT_TRUE(is_close(output.pooled_output, golden.at("pooled_output"), kSameMathOtherOrder))
         << name;
     if (!output.text_embeds.defined()) continue;
-    EXPECT_TRUE(is_close(output.text_embeds, golden.at("text_embeds"), kSameMathOtherOrder)) << name;
+    EXPECT_TRUE(is_close(output.text_embeds, golden.at("text_embeds"), kSameMathOtherOrder))
+        << name;
   }
 }
 
@@ -153,13 +154,9 @@ TEST(CLIPTextModel, WrongIdsAreRefused) {
   for (const Tensor& ids : {torch::zeros({1, 78}, at::kLong), torch::zeros({3}, at::kLong),
                             torch::zeros({1, 0}, at::kLong), torch::zeros({1, 3}, at::kInt)})
     EXPECT_SAYS(refusal<Error>([&] { run(model, ids); }), "token ids must be int64 [B, L]");
-  EXPECT_SAYS(refusal<FileError>([&] {
-                run(model, torch::tensor({{1, 814}}, at::kLong));
-              }),
+  EXPECT_SAYS(refusal<FileError>([&] { run(model, torch::tensor({{1, 814}}, at::kLong)); }),
               "token id 814 is not in the text encoder's vocabulary of 814");
-  EXPECT_SAYS(refusal<FileError>([&] {
-                run(model, torch::tensor({{-1, 8}}, at::kLong));
-              }),
+  EXPECT_SAYS(refusal<FileError>([&] { run(model, torch::tensor({{-1, 8}}, at::kLong)); }),
               "token id -1");
 }
 

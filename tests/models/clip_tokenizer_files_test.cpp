@@ -76,19 +76,13 @@ TEST(TokenizerFiles, IdsOutOfRangeAreRefused) {
         refusal_after(Layout::kFiles, "vocab.json", [&](Json& vocab) { vocab["a"] = id; });
     EXPECT_SAYS(message, "the id of token 'a'");
   }
-  EXPECT_SAYS(refusal_after(Layout::kFiles, "vocab.json",
-                            [](Json& vocab) {
-                              vocab = {"a", "b"};
-                            }),
+  EXPECT_SAYS(refusal_after(Layout::kFiles, "vocab.json", [](Json& vocab) { vocab = {"a", "b"}; }),
               "must be an object");
 }
 
 TEST(TokenizerFiles, WhatDiffersFromClipInTokenizerJsonIsNamed) {
   const std::pair<const char*, std::function<void(Json&)>> cases[] = {
-      {"'normalizer'",
-       [](Json& json) {
-         json["normalizer"] = {{"type", "NFKC"}};
-       }},
+      {"'normalizer'", [](Json& json) { json["normalizer"] = {{"type", "NFKC"}}; }},
       {"'normalizer'", [](Json& json) { json["normalizer"]["normalizers"].erase(2); }},
       {"'normalizer'", [](Json& json) { json.erase("normalizer"); }},
       {"'pre_tokenizer'", [](Json& json) { json["pre_tokenizer"] = nullptr; }},
@@ -96,15 +90,9 @@ TEST(TokenizerFiles, WhatDiffersFromClipInTokenizerJsonIsNamed) {
        [](Json& json) { json["pre_tokenizer"]["pretokenizers"][1]["add_prefix_space"] = true; }},
       {"'pre_tokenizer'",
        [](Json& json) { json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "\\w+"; }},
-      {"'type'",
-       [](Json& json) {
-         json["post_processor"] = {{"type", "BertProcessing"}};
-       }},
+      {"'type'", [](Json& json) { json["post_processor"] = {{"type", "BertProcessing"}}; }},
       {"'type' is missing", [](Json& json) { json["post_processor"] = Json::object(); }},
-      {"'single'",
-       [](Json& json) {
-         json["post_processor"] = {{"type", "TemplateProcessing"}};
-       }},
+      {"'single'", [](Json& json) { json["post_processor"] = {{"type", "TemplateProcessing"}}; }},
       {"'single'",
        [](Json& json) {
          json["post_processor"] = {{"type", "TemplateProcessing"},
@@ -127,10 +115,7 @@ TEST(TokenizerFiles, WhatDiffersFromClipInTokenizerJsonIsNamed) {
       {"'merges' must be a list", [](Json& json) { json["model"]["merges"] = "i n"; }},
       {"merge 1 must be two tokens", [](Json& json) { json["model"]["merges"][0] = {"i"}; }},
       {"merge 2 must be two tokens", [](Json& json) { json["model"]["merges"][1] = "i n n"; }},
-      {"merge 3 must be two tokens",
-       [](Json& json) {
-         json["model"]["merges"][2] = {1, 2};
-       }},
+      {"merge 3 must be two tokens", [](Json& json) { json["model"]["merges"][2] = {1, 2}; }},
       {"'added_tokens' must be a list", [](Json& json) { json["added_tokens"] = "x"; }},
       {"says id 5", [](Json& json) { json["added_tokens"][0]["id"] = 5; }},
       {"'single_word'", [](Json& json) { json["added_tokens"][0]["single_word"] = true; }},
@@ -155,13 +140,9 @@ TEST(TokenizerFiles, WhatIsWrongInTheConfigIsNamed) {
       {"must be a list of tokens", [](Json& config) { config["extra_special_tokens"] = "x"; }},
       {"'bos_token' is empty", [](Json& config) { config["bos_token"] = ""; }},
       {"'x1' is not an id",
-       [](Json& config) {
-         config["added_tokens_decoder"] = {{"x1", {{"content", "a"}}}};
-       }},
+       [](Json& config) { config["added_tokens_decoder"] = {{"x1", {{"content", "a"}}}}; }},
       {"says id 7",
-       [](Json& config) {
-         config["added_tokens_decoder"] = {{"7", {{"content", "<dog>"}}}};
-       }},
+       [](Json& config) { config["added_tokens_decoder"] = {{"7", {{"content", "<dog>"}}}}; }},
       {"added_tokens_decoder", [](Json& config) { config["added_tokens_decoder"] = {1}; }},
   };
   for (const auto& [part, change] : cases) {

@@ -148,9 +148,8 @@ TEST(CLIPTokenizer, TokensOfAddedTokensJsonAreFoundLongestFirstAndInAnyCase) {
 
 TEST(CLIPTokenizer, ExtraSpecialTokensOfTheConfigAreFoundAsTheyAreSpelled) {
   TokenizerFolder folder;
-  folder.edit("tokenizer_config.json", [](Json& config) {
-    config["additional_special_tokens"] = {"<dog>", "sks"};
-  });
+  folder.edit("tokenizer_config.json",
+              [](Json& config) { config["additional_special_tokens"] = {"<dog>", "sks"}; });
   const CLIPTokenizer tokenizer = folder.load();
   EXPECT_EQ(tokenizer.encode("sks<dog>"), (Ids{815, 814}));
   EXPECT_NE(tokenizer.encode("SKS"), (Ids{815}));

@@ -57,7 +57,8 @@ TEST(GenerationRequest, UnsetFieldsStayUnset) {
 TEST(GenerationRequest, RefusesUnknownKeysAndWrongTypes) {
   EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"promt": "x"})")), InputError);
   EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"steps": "many"})")), InputError);
-  EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"subject": {"file": "x"}})")), InputError);
+  EXPECT_THROW(GenerationRequest::from_json(Json::parse(R"({"subject": {"file": "x"}})")),
+               InputError);
   EXPECT_THROW(GenerationRequest::from_json(Json::parse("[]")), InputError);
 }
 
@@ -72,7 +73,8 @@ TEST(GenerationRequest, NamesTheOptionThatIsOutOfRange) {
       {"--steps", [](GenerationRequest& r) { r.num_steps = 0; }},
       {"--steps", [](GenerationRequest& r) { r.num_steps = 1001; }},
       {"--cfg-scale", [](GenerationRequest& r) { r.guidance_scale = -1; }},
-      {"--cfg-scale", [](GenerationRequest& r) { r.guidance_scale = std::numeric_limits<double>::quiet_NaN(); }},
+      {"--cfg-scale",
+       [](GenerationRequest& r) { r.guidance_scale = std::numeric_limits<double>::quiet_NaN(); }},
       {"--guidance-rescale", [](GenerationRequest& r) { r.guidance_rescale = 1.5; }},
       {"--eta", [](GenerationRequest& r) { r.eta = 2; }},
       {"--count", [](GenerationRequest& r) { r.count = 0; }},
@@ -83,9 +85,18 @@ TEST(GenerationRequest, NamesTheOptionThatIsOutOfRange) {
       {"--strength", [](GenerationRequest& r) { r.strength = 0; }},
       {"--strength", [](GenerationRequest& r) { r.init_image.clear(), r.mask.clear(); }},
       {"--mask", [](GenerationRequest& r) { r.init_image.clear(), r.strength.reset(); }},
-      {"--subject", [](GenerationRequest& r) { r.adapters.subject->weight = std::numeric_limits<double>::infinity(); }},
-      {"--style", [](GenerationRequest& r) { r.adapters.style->weight = std::numeric_limits<double>::infinity(); }},
-      {"--lora", [](GenerationRequest& r) { r.adapters.loras[0].weight = std::numeric_limits<double>::quiet_NaN(); }},
+      {"--subject",
+       [](GenerationRequest& r) {
+         r.adapters.subject->weight = std::numeric_limits<double>::infinity();
+       }},
+      {"--style",
+       [](GenerationRequest& r) {
+         r.adapters.style->weight = std::numeric_limits<double>::infinity();
+       }},
+      {"--lora",
+       [](GenerationRequest& r) {
+         r.adapters.loras[0].weight = std::numeric_limits<double>::quiet_NaN();
+       }},
       {"dpmpp_2mm", [](GenerationRequest& r) { r.sampler = "dpmpp_2mm"; }},
   };
   for (const Case& c : cases) {

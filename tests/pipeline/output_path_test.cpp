@@ -8,7 +8,8 @@ namespace molar {
 namespace {
 
 TEST(OutputPath, FillsTheTemplate) {
-  EXPECT_EQ(output_path("o/{row}-{name}-{seed}.png", {.seed = 7, .row = 3, .name = "dog"}), "o/3-dog-7.png");
+  EXPECT_EQ(output_path("o/{row}-{name}-{seed}.png", {.seed = 7, .row = 3, .name = "dog"}),
+            "o/3-dog-7.png");
 }
 
 TEST(OutputPath, AFileNameStandsForItself) { EXPECT_EQ(output_path("dog.PNG", {}), "dog.PNG"); }

@@ -57,16 +57,15 @@ TEST(ParsePrompt, ClosingBracketsWithoutOpeningOnesAreText) {
 }
 
 TEST(ParsePrompt, MixesEverything) {
-  expect_pieces("a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).",
-                {{"a ", 1.0},
-                 {"house", 1.3 * 1.1 * 1.1},
-                 {" ", 1.1},
-                 {"on", 1.0},
-                 {" a ", 1.1},
-                 {"hill", 0.55},
-                 {", sun, ", 1.1},
-                 {"sky", std::pow(1.1, 4)},
-                 {".", 1.1}});
+  expect_pieces("a (((house:1.3)) [on] a (hill:0.5), sun, (((sky))).", {{"a ", 1.0},
+                                                                        {"house", 1.3 * 1.1 * 1.1},
+                                                                        {" ", 1.1},
+                                                                        {"on", 1.0},
+                                                                        {" a ", 1.1},
+                                                                        {"hill", 0.55},
+                                                                        {", sun, ", 1.1},
+                                                                        {"sky", std::pow(1.1, 4)},
+                                                                        {".", 1.1}});
 }
 
 TEST(ParsePrompt, BreakIsAWordOfItsOwnInUpperCase) {

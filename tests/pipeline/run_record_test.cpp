@@ -25,8 +25,12 @@ RunRecord record() {
   r.request.clip_skip = 1;
   r.model.model = "models/sd, 15.safetensors";
   r.sampler = "euler_a";
-  r.loras.push_back({.file = "dog.safetensors", .role = "subject", .weight = 0.8, .sha256 = std::string(64, 'a')});
-  r.loras.push_back({.file = "ink.safetensors", .role = "style", .weight = 1.0, .sha256 = std::string(64, 'b')});
+  r.loras.push_back({.file = "dog.safetensors",
+                     .role = "subject",
+                     .weight = 0.8,
+                     .sha256 = std::string(64, 'a')});
+  r.loras.push_back(
+      {.file = "ink.safetensors", .role = "style", .weight = 1.0, .sha256 = std::string(64, 'b')});
   r.merge_method = "direct";
   return r;
 }
@@ -36,7 +40,8 @@ std::map<std::string, std::string> read_pairs(const std::string& text) {
   const std::string line = text.substr(text.rfind('\n') + 1);
   const std::regex pair(R"rx(\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$))rx");
   std::map<std::string, std::string> pairs;
-  for (std::sregex_iterator it(line.begin(), line.end(), pair), end; it != end; ++it) pairs[(*it)[1]] = (*it)[2];
+  for (std::sregex_iterator it(line.begin(), line.end(), pair), end; it != end; ++it)
+    pairs[(*it)[1]] = (*it)[2];
   return pairs;
 }
 
@@ -76,17 +81,22 @@ TEST(RunRecord, APictureGivesItsRequestBack) {
 TEST(RunRecord, NonLatinPromptsSurvive) {
   RunRecord r = record();
   r.request.prompt = "犬 in été 🐕";
-  EXPECT_EQ(read_recorded_request(write_png("unicode.png", r.png_text())).request.prompt, "犬 in été 🐕");
+  EXPECT_EQ(read_recorded_request(write_png("unicode.png", r.png_text())).request.prompt,
+            "犬 in été 🐕");
 }
 
 TEST(RunRecord, RefusesPicturesWithoutAReadableRecord) {
   EXPECT_THROW(read_recorded_request(write_png("none.png", {{"parameters", "x"}})), InputError);
   EXPECT_THROW(read_recorded_request(write_png("text.png", {{"molar", "not json"}})), InputError);
-  EXPECT_THROW(read_recorded_request(write_png("schema.png", {{"molar", R"({"schema": 2})"}})), InputError);
-  EXPECT_THROW(read_recorded_request(write_png("empty.png", {{"molar", R"({"schema": 1})"}})), InputError);
+  EXPECT_THROW(read_recorded_request(write_png("schema.png", {{"molar", R"({"schema": 2})"}})),
+               InputError);
+  EXPECT_THROW(read_recorded_request(write_png("empty.png", {{"molar", R"({"schema": 1})"}})),
+               InputError);
 }
 
-TEST(RunRecord, TwoRunsOfOneRequestWriteTheSameText) { EXPECT_EQ(record().png_text(), record().png_text()); }
+TEST(RunRecord, TwoRunsOfOneRequestWriteTheSameText) {
+  EXPECT_EQ(record().png_text(), record().png_text());
+}
 
 }  // namespace
 }  // namespace molar

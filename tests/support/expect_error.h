@@ -20,7 +20,8 @@ std::string expect_error(const Action& action, std::initializer_list<std::string
     const std::string message = error.what();
     EXPECT_EQ(message.find('\n'), std::string::npos) << "a message is one line: " << message;
     for (const std::string_view piece : pieces)
-      EXPECT_NE(message.find(piece), std::string::npos) << "'" << piece << "' is not in: " << message;
+      EXPECT_NE(message.find(piece), std::string::npos)
+          << "'" << piece << "' is not in: " << message;
     return message;
   } catch (const std::exception& error) {
     ADD_FAILURE() << "an error of another type: " << error.what();

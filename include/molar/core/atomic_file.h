@@ -18,12 +18,12 @@ enum class OnExist {
 /// Writes bytes to an open file; passed to `write_file_atomically`.
 using ByteSink = std::function<void(std::string_view)>;
 
-/// Calls `write` with a sink for a temporary file in the target's folder, syncs it, and gives it its
-/// final name; folders on the way are made. Two processes that race for one name under kNumber get
-/// two names (the name is taken with link(2), which fails where it exists).
-/// Returns the path that now holds the bytes, or the existing one under kSkip (then `write` is not
-/// called). Throws FileError with the system's reason (full disk, read-only folder); the temporary
-/// file is removed and an old file is left as it was.
+/// Calls `write` with a sink for a temporary file in the target's folder, syncs it, and gives it
+/// its final name; folders on the way are made. Two processes that race for one name under kNumber
+/// get two names (the name is taken with link(2), which fails where it exists). Returns the path
+/// that now holds the bytes, or the existing one under kSkip (then `write` is not called). Throws
+/// FileError with the system's reason (full disk, read-only folder); the temporary file is removed
+/// and an old file is left as it was.
 std::filesystem::path write_file_atomically(const std::filesystem::path& target, OnExist on_exist,
                                             const std::function<void(const ByteSink&)>& write);
 

@@ -16,7 +16,8 @@ class CancellationToken {
 
  private:
   std::atomic<bool> requested_{false};
-  static_assert(std::atomic<bool>::is_always_lock_free, "request() must be safe in a signal handler");
+  static_assert(std::atomic<bool>::is_always_lock_free,
+                "request() must be safe in a signal handler");
 };
 
 }  // namespace molar

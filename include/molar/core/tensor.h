@@ -13,7 +13,8 @@ using Tensor = at::Tensor;
 
 /// Throws Error unless `tensor` has the `wanted` shape; -1 stands for any size.
 /// `what` names the tensor in the message.
-void check_shape(const Tensor& tensor, std::initializer_list<int64_t> wanted, std::string_view what);
+void check_shape(const Tensor& tensor, std::initializer_list<int64_t> wanted,
+                 std::string_view what);
 
 /// "[1, 4, 64, 64]".
 std::string shape_string(at::IntArrayRef shape);

@@ -10,8 +10,8 @@ namespace molar {
 /// An open descriptor of a regular file, closed at the end of its life.
 class InputFile {
  public:
-  /// Throws FileError with the system's reason; folders, devices and pipes are refused (a pipe would
-  /// wait for ever, a device never ends).
+  /// Throws FileError with the system's reason; folders, devices and pipes are refused (a pipe
+  /// would wait for ever, a device never ends).
   explicit InputFile(const std::filesystem::path& path);
   ~InputFile();
   InputFile(const InputFile&) = delete;

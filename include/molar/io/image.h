@@ -14,22 +14,23 @@ namespace molar {
 /// Keyword -> UTF-8 text, in file order.
 using PngText = std::vector<std::pair<std::string, std::string>>;
 
-/// Reads PNG or JPEG as RGB uint8 [H, W, 3], turned upright by its EXIF or XMP orientation: the pixels
-/// of diffusers' load_image, bit for bit. So alpha is dropped, not blended; of 16-bit colours the high
-/// byte stays, and 16-bit grey is clipped at 255 (with a warning).
-/// Throws InputError: missing, another format (named), broken, more than 16384 pixels a side or
+/// Reads PNG or JPEG as RGB uint8 [H, W, 3], turned upright by its EXIF or XMP orientation: the
+/// pixels of diffusers' load_image, bit for bit. So alpha is dropped, not blended; of 16-bit
+/// colours the high byte stays, and 16-bit grey is clipped at 255 (with a warning). Throws
+/// InputError: missing, another format (named), broken, more than 16384 pixels a side or
 /// 178,956,970 in all (where Pillow stops).
 Tensor read_image(const std::filesystem::path& path);
 /// The same as one channel, uint8 [H, W]: Pillow's convert("L").
 Tensor read_mask(const std::filesystem::path& path);
 
-/// Every tEXt, zTXt and iTXt chunk. Throws InputError for a file that is no PNG or is broken, or whose
-/// texts need more than 64 MiB.
+/// Every tEXt, zTXt and iTXt chunk. Throws InputError for a file that is no PNG or is broken, or
+/// whose texts need more than 64 MiB.
 PngText read_png_text(const std::filesystem::path& path);
 
-/// pixels: uint8 [H, W, 3]. Text is written as tEXt where it is Latin-1, else as iTXt; keyword "molar"
-/// always as iTXt. What a chunk cannot hold (NUL, broken UTF-8) becomes U+FFFD. Returns the PNG's bytes.
-/// Throws Error for a keyword that PNG does not allow (1 to 79 printable ASCII characters).
+/// pixels: uint8 [H, W, 3]. Text is written as tEXt where it is Latin-1, else as iTXt; keyword
+/// "molar" always as iTXt. What a chunk cannot hold (NUL, broken UTF-8) becomes U+FFFD. Returns the
+/// PNG's bytes. Throws Error for a keyword that PNG does not allow (1 to 79 printable ASCII
+/// characters).
 std::string encode_png(const Tensor& pixels, const PngText& text);
 
 /// uint8 [H, W, C] or [H, W] resized to height x width with Pillow's Lanczos, bit for bit.

@@ -19,11 +19,12 @@ Json read_json_file(const std::filesystem::path& path);
 /// The same for text; `source` names it in messages.
 Json parse_json(std::string_view text, const std::string& source);
 
-/// A view of one JSON object that is read field by field. `source` (a file name, or "unet/config.json")
-/// starts every message. Numbers are checked for range; null counts as absent.
+/// A view of one JSON object that is read field by field. `source` (a file name, or
+/// "unet/config.json") starts every message. Numbers are checked for range; null counts as absent.
 class JsonConfig {
  public:
-  /// Throws FileError unless `object` is an object. Keeps a reference: `object` must outlive the view.
+  /// Throws FileError unless `object` is an object. Keeps a reference: `object` must outlive the
+  /// view.
   JsonConfig(const Json& object, std::string source);
 
   bool has(const std::string& key) const;
@@ -39,8 +40,8 @@ class JsonConfig {
   /// Throws FileError where a list has another length.
   std::vector<int64_t> get_per_block(const std::string& key, size_t count, int64_t fallback) const;
 
-  /// Throws FileError that names the first key never asked for (keys that start with '_' are exempt):
-  /// a value that nobody reads is a value that is silently ignored.
+  /// Throws FileError that names the first key never asked for (keys that start with '_' are
+  /// exempt): a value that nobody reads is a value that is silently ignored.
   void refuse_unread_keys() const;
   /// Marks keys as read that are known to have no effect on what we compute.
   void ignore(std::initializer_list<const char*> keys) const;

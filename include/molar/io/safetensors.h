@@ -24,8 +24,8 @@ struct SafetensorsEntry {
 class SafetensorsFile {
  public:
   /// Checks everything before any tensor is handed out: file size, header length, JSON (duplicate
-  /// keys, types), dtype, shape (negative, overflow), offsets (order, overlap, holes, the file's end).
-  /// Throws FileError that names the file and the entry.
+  /// keys, types), dtype, shape (negative, overflow), offsets (order, overlap, holes, the file's
+  /// end). Throws FileError that names the file and the entry.
   static SafetensorsFile open(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const;
@@ -33,8 +33,8 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const;
   const std::map<std::string, SafetensorsEntry>& entries() const;
 
-  /// A read-only view of the mapping (CPU). Copies only where the file's offset is not a multiple of
-  /// the element size. Throws FileError for an unknown name.
+  /// A read-only view of the mapping (CPU). Copies only where the file's offset is not a multiple
+  /// of the element size. Throws FileError for an unknown name.
   Tensor tensor(const std::string& name) const;
   /// All tensors as views.
   StateDict state_dict() const;
@@ -47,8 +47,9 @@ class SafetensorsFile {
   std::shared_ptr<const Mapping> mapping_;
 };
 
-/// Tells the system that a mapped tensor's pages are not needed in memory any more; reading the tensor
-/// again loads them from the file. For use after a converted copy was made. No effect on other tensors.
+/// Tells the system that a mapped tensor's pages are not needed in memory any more; reading the
+/// tensor again loads them from the file. For use after a converted copy was made. No effect on
+/// other tensors.
 void release_mapped_pages(const Tensor& tensor);
 
 /// Writes `tensors` (moved to contiguous CPU memory one by one) and `metadata`, atomically.

@@ -21,7 +21,8 @@ class AdapterStack {
 
   /// Fuses what the stack has for `component` into its layers; null where it has nothing.
   /// `layers` and `source` as LoraFuser has them.
-  std::unique_ptr<LoraFuser> fuse_into(const std::string& component, LayerIndex layers, WeightSource source) const;
+  std::unique_ptr<LoraFuser> fuse_into(const std::string& component, LayerIndex layers,
+                                       WeightSource source) const;
 
   /// The method that merged the two roles; empty where there were not two.
   const std::string& merge_method() const { return merge_method_; }

@@ -12,19 +12,21 @@ namespace molar {
 /// Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6), then the rescaling of
 /// Lin et al. 2023 (arXiv:2305.08891, eq. 14-16) by `rescale` in [0, 1].
 /// negative, prompt: [1, C, H, W]. Returns the same shape.
-Tensor guided_prediction(const Tensor& negative, const Tensor& prompt, double scale, double rescale);
+Tensor guided_prediction(const Tensor& negative, const Tensor& prompt, double scale,
+                         double rescale);
 
 /// What inpainting adds. All [1, ., H, W] in latent size, float32.
 struct InpaintInputs {
   Tensor mask;                  ///< [1, 1, H, W]: 1 where the picture is drawn anew
   Tensor masked_image_latents;  ///< 9-channel UNets only: concatenated to the input
-  Tensor image_latents, noise;  ///< 4-channel UNets only: the kept part is blended in after each step
+  Tensor image_latents,
+      noise;  ///< 4-channel UNets only: the kept part is blended in after each step
 };
 
 struct DenoiseOptions {
-  double guidance_scale = 7.5;    ///< acts where `conditioning` has two rows: negative, prompt
+  double guidance_scale = 7.5;  ///< acts where `conditioning` has two rows: negative, prompt
   double guidance_rescale = 0.0;
-  size_t first_evaluation = 0;    ///< img2img starts later
+  size_t first_evaluation = 0;  ///< img2img starts later
 };
 
 /// Denoises one picture. Call order: (advance)* until done.

@@ -22,19 +22,19 @@ struct LoraUse {
 /// Which LoRAs act and how the two roles are merged.
 struct AdapterRequest {
   std::optional<LoraUse> subject, style;
-  std::vector<LoraUse> loras;   ///< join after the merge
-  std::string merge = "auto";   ///< a name of merge_method_names()
-  bool allow_partial = false;   ///< keys that fit nothing are a counted warning
+  std::vector<LoraUse> loras;  ///< join after the merge
+  std::string merge = "auto";  ///< a name of merge_method_names()
+  bool allow_partial = false;  ///< keys that fit nothing are a counted warning
   bool empty() const { return !subject && !style && loras.empty(); }
 };
 
 /// Which model, and how it computes. Two requests with equal ModelRequests share one pipeline.
 struct ModelRequest {
-  std::filesystem::path model;      ///< diffusers folder or single .safetensors file
-  std::filesystem::path vae;        ///< replaces the model's; empty: its own
-  std::filesystem::path tokenizer;  ///< replaces the model's; empty: its own
+  std::filesystem::path model;            ///< diffusers folder or single .safetensors file
+  std::filesystem::path vae;              ///< replaces the model's; empty: its own
+  std::filesystem::path tokenizer;        ///< replaces the model's; empty: its own
   std::filesystem::path clip_vocabulary;  ///< for single-file checkpoints
-  std::string prediction_type;      ///< epsilon, v_prediction, sample; empty: the model's own
+  std::string prediction_type;            ///< epsilon, v_prediction, sample; empty: the model's own
   ComputeOptions compute;
 };
 
@@ -49,19 +49,22 @@ enum class PromptSyntax {
 struct GenerationRequest {
   std::string prompt;
   std::optional<std::string> negative_prompt;  ///< unset: "" (SDXL: zeros, as its config asks)
-  std::optional<std::string> prompt_2, negative_prompt_2;  ///< SDXL's second encoder; unset: as the first
+  std::optional<std::string> prompt_2,
+      negative_prompt_2;  ///< SDXL's second encoder; unset: as the first
   PromptSyntax prompt_syntax = PromptSyntax::kA1111;
 
-  std::string sampler;           ///< a name of sampler_names(); empty: the model's own scheduler
-  int64_t num_steps = 30;        ///< [1, 1000]
-  double guidance_scale = 7.5;   ///< <= 1: no guidance, one UNet branch
-  double guidance_rescale = 0.0; ///< [0, 1]; Lin et al. 2023, arXiv:2305.08891, section 3.4
-  double eta = 0.0;              ///< [0, 1]; ddim only
-  std::optional<int64_t> clip_skip;  ///< diffusers' count: 1 = penultimate layer; unset: the model's own
+  std::string sampler;            ///< a name of sampler_names(); empty: the model's own scheduler
+  int64_t num_steps = 30;         ///< [1, 1000]
+  double guidance_scale = 7.5;    ///< <= 1: no guidance, one UNet branch
+  double guidance_rescale = 0.0;  ///< [0, 1]; Lin et al. 2023, arXiv:2305.08891, section 3.4
+  double eta = 0.0;               ///< [0, 1]; ddim only
+  std::optional<int64_t>
+      clip_skip;  ///< diffusers' count: 1 = penultimate layer; unset: the model's own
 
-  std::optional<int64_t> width_px, height_px;  ///< multiples of 8; unset: the model's or the init image's
-  uint64_t seed = 0;   ///< picture i draws from seed + i
-  int64_t count = 1;   ///< >= 1
+  std::optional<int64_t> width_px,
+      height_px;      ///< multiples of 8; unset: the model's or the init image's
+  uint64_t seed = 0;  ///< picture i draws from seed + i
+  int64_t count = 1;  ///< >= 1
 
   std::filesystem::path init_image;  ///< img2img; empty: from noise
   std::filesystem::path mask;        ///< inpainting: white is drawn anew; needs init_image

@@ -33,11 +33,12 @@ struct InitialLatentsOptions {
   at::Device device{at::kCPU};
 };
 
-/// Draws from `random` in diffusers' order (text to image: noise; img2img: VAE sample, noise; inpainting:
-/// VAE sample where the picture is needed, noise, VAE sample of the masked picture).
+/// Draws from `random` in diffusers' order (text to image: noise; img2img: VAE sample, noise;
+/// inpainting: VAE sample where the picture is needed, noise, VAE sample of the masked picture).
 /// `request` has its sizes resolved; `codec` works only where there is a picture.
-InitialLatents make_initial_latents(const GenerationRequest& request, const SourcePictures& pictures,
-                                    const Scheduler& scheduler, const PictureCodec& codec,
-                                    const InitialLatentsOptions& options, RandomSource& random);
+InitialLatents make_initial_latents(const GenerationRequest& request,
+                                    const SourcePictures& pictures, const Scheduler& scheduler,
+                                    const PictureCodec& codec, const InitialLatentsOptions& options,
+                                    RandomSource& random);
 
 }  // namespace molar

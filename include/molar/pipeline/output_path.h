@@ -14,11 +14,13 @@ struct PathFields {
   std::string name;  ///< {name}: the prompt as a file name, at most 40 characters
 };
 
-/// `output` is a folder (exists as one, or ends in '/'): `<folder>/molar-{seed}.png`; else a template or file.
-/// Braces other than {seed} {row} {name}: ConfigError that names them. An extension other than .png: ConfigError.
+/// `output` is a folder (exists as one, or ends in '/'): `<folder>/molar-{seed}.png`; else a
+/// template or file. Braces other than {seed} {row} {name}: ConfigError that names them. An
+/// extension other than .png: ConfigError.
 std::filesystem::path output_path(const std::string& output, const PathFields& fields);
 
-/// The prompt as part of a file name: letters, digits and dashes, at most 40 characters; "picture" for none.
+/// The prompt as part of a file name: letters, digits and dashes, at most 40 characters; "picture"
+/// for none.
 std::string path_name(const std::string& prompt);
 
 }  // namespace molar

@@ -18,13 +18,13 @@ class PictureCodec {
   /// `vae` must outlive the codec.
   PictureCodec(const Component& vae, const PictureCodecOptions& options);
 
-  /// image: [1, 3, H, W] in [-1, 1]; noise: standard normal in latent shape (the sample of the posterior).
-  /// Returns scaled latents [1, C, h, w], float32, on the device.
+  /// image: [1, 3, H, W] in [-1, 1]; noise: standard normal in latent shape (the sample of the
+  /// posterior). Returns scaled latents [1, C, h, w], float32, on the device.
   Tensor encode(const Tensor& image, const Tensor& noise) const;
 
-  /// latents: scaled, [1, C, h, w]. Returns uint8 [H, W, 3] on the CPU. Half precision that overflows is
-  /// decoded again in float32, with a warning. Throws PictureError: NaN or infinite latents or pixels, or
-  /// a picture of a single colour.
+  /// latents: scaled, [1, C, h, w]. Returns uint8 [H, W, 3] on the CPU. Half precision that
+  /// overflows is decoded again in float32, with a warning. Throws PictureError: NaN or infinite
+  /// latents or pixels, or a picture of a single colour.
   Tensor decode(const Tensor& latents) const;
 
  private:

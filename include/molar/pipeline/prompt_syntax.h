@@ -18,8 +18,8 @@ struct PromptPiece {
 
 /// kPlain: one piece, the text as it stands.
 /// kA1111: (x) multiplies by 1.1, [x] divides by it, (x:1.3) sets the factor, nesting multiplies;
-/// \( \) \[ \] \\ are literal; brackets left open act to the end; BREAK is upper case, a word of its own.
-/// Never throws: text that is no markup stands for itself.
+/// \( \) \[ \] \\ are literal; brackets left open act to the end; BREAK is upper case, a word of
+/// its own. Never throws: text that is no markup stands for itself.
 std::vector<PromptPiece> parse_prompt(std::string_view text, PromptSyntax syntax);
 
 }  // namespace molar

@@ -11,12 +11,12 @@
 
 namespace molar {
 
-/// What drawing one picture took, on the wall clock. Not part of the record: two runs of one request
-/// write the same bytes.
+/// What drawing one picture took, on the wall clock. Not part of the record: two runs of one
+/// request write the same bytes.
 struct RunTimings {
   double load_s = 0, text_encoding_s = 0, decode_s = 0;
-  double first_step_s = 0;     ///< from process start to the start of the first model evaluation
-  std::vector<double> step_s;  ///< one entry per model evaluation
+  double first_step_s = 0;        ///< from process start to the start of the first model evaluation
+  std::vector<double> step_s;     ///< one entry per model evaluation
   int64_t peak_memory_bytes = 0;  ///< of the process so far
   /// {"timings": {...}, "peak_memory_bytes": n}
   Json to_json() const;
@@ -25,7 +25,7 @@ struct RunTimings {
 /// What a file contributed to a picture.
 struct LoraRecord {
   std::filesystem::path file;
-  std::string role;    ///< "subject", "style", "lora"
+  std::string role;  ///< "subject", "style", "lora"
   double weight = 1.0;
   std::string sha256;  ///< of the bytes after the header, as A1111 and kohya count it
   std::string key_family;
@@ -35,19 +35,20 @@ struct LoraRecord {
 
 /// Everything needed to draw the picture again.
 struct RunRecord {
-  GenerationRequest request;  ///< as resolved: sizes, strength and this picture's seed are set, count = 1
+  GenerationRequest
+      request;  ///< as resolved: sizes, strength and this picture's seed are set, count = 1
   ModelRequest model;
-  std::string model_family;   ///< "SD 1.x", ...
-  std::string sampler;          ///< a name of sampler_names(), the model's own where none was asked for
+  std::string model_family;  ///< "SD 1.x", ...
+  std::string sampler;  ///< a name of sampler_names(), the model's own where none was asked for
   std::string scheduler_class;
-  std::string merge_method;   ///< as resolved; empty without two roles
+  std::string merge_method;  ///< as resolved; empty without two roles
   std::vector<LoraRecord> loras;
   int64_t num_chunks = 1, num_tokens = 0;
 
   /// {"schema": 1, "request": {...}, "model": {...}, ...}
   Json to_json() const;
-  /// A1111's infotext: prompt, "Negative prompt: ...", then `key: value` pairs; values with ',' ':' or a
-  /// newline are JSON strings. Grammar: docs of `parameters` in README.
+  /// A1111's infotext: prompt, "Negative prompt: ...", then `key: value` pairs; values with ',' ':'
+  /// or a newline are JSON strings. Grammar: docs of `parameters` in README.
   std::string parameters_text() const;
   /// The chunks of the PNG: `parameters` and `molar`.
   PngText png_text() const;

@@ -15,7 +15,7 @@ namespace molar {
 /// One finished picture.
 struct Picture {
   Tensor pixels;     ///< uint8 [H, W, 3]
-  RunRecord record;    ///< its seed, sizes, LoRAs, versions
+  RunRecord record;  ///< its seed, sizes, LoRAs, versions
   RunTimings timings;
 };
 
@@ -38,12 +38,13 @@ class StableDiffusionPipeline {
   StableDiffusionPipeline(StableDiffusionPipeline&&) noexcept;
   StableDiffusionPipeline& operator=(StableDiffusionPipeline&&) noexcept;
 
-  /// Checks `request` against the model without drawing or touching weights: sizes, sampler, LoRA fit, images.
-  /// Returns the request with every default resolved. Throws what generate would.
+  /// Checks `request` against the model without drawing or touching weights: sizes, sampler, LoRA
+  /// fit, images. Returns the request with every default resolved. Throws what generate would.
   GenerationRequest plan(const GenerationRequest& request) const;
 
-  /// Draws request.count pictures. Throws StoppedError at a safe point after a cancellation, FitError for a
-  /// LoRA that does not fit, PictureError for NaN or a picture of one colour (not handed to the sink).
+  /// Draws request.count pictures. Throws StoppedError at a safe point after a cancellation,
+  /// FitError for a LoRA that does not fit, PictureError for NaN or a picture of one colour (not
+  /// handed to the sink).
   void generate(const GenerationRequest& request, RunContext context, const PictureSink& sink);
 
   std::string_view family() const;  ///< "SD 1.x", "SD 2.x", "SDXL"

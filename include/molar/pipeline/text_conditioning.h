@@ -21,7 +21,8 @@ struct TokenChunk {
 };
 
 /// Splits pieces into chunks. At least one chunk, also for empty text. A full chunk in A1111 syntax
-/// moves what follows its last comma to the next one where that comma lies within the last 20 tokens.
+/// moves what follows its last comma to the next one where that comma lies within the last 20
+/// tokens.
 std::vector<TokenChunk> chunk_tokens(const CLIPTokenizer& tokenizer,
                                      const std::vector<PromptPiece>& pieces, PromptSyntax syntax);
 
@@ -31,7 +32,8 @@ struct HiddenStateChoice {
   bool final_layer_norm = true;  ///< SD 1.x and 2.x: yes; SDXL: no
 };
 
-/// SD 1.x/2.x: the last layer, or `clip_skip` before it. SDXL: the one before, or `clip_skip` before that.
+/// SD 1.x/2.x: the last layer, or `clip_skip` before it. SDXL: the one before, or `clip_skip`
+/// before that.
 HiddenStateChoice hidden_state_choice(bool is_sdxl, std::optional<int64_t> clip_skip);
 
 /// A text encoder with its tokenizer. References outlive the call.
@@ -40,7 +42,8 @@ struct TextEncoder {
   CLIPTextModel model;
 };
 
-/// What the UNet attends to. Row 0 is the negative prompt where guidance acts, the last row the prompt.
+/// What the UNet attends to. Row 0 is the negative prompt where guidance acts, the last row the
+/// prompt.
 struct TextConditioning {
   Tensor encoder_hidden_states;  ///< [B, 77 * num_chunks, sum of the encoders' widths]
   Tensor pooled;                 ///< SDXL: [B, P], of the first chunk; else undefined
@@ -50,14 +53,15 @@ struct TextConditioning {
 
 struct TextConditioningOptions {
   bool is_sdxl = false;
-  bool with_negative = true;              ///< guidance acts
-  bool zeros_for_absent_negative = false; ///< SDXL's force_zeros_for_empty_prompt
+  bool with_negative = true;               ///< guidance acts
+  bool zeros_for_absent_negative = false;  ///< SDXL's force_zeros_for_empty_prompt
 };
 
 /// Encodes the prompts of `request` with one encoder (SD 1.x, 2.x) or two (SDXL, joined along D).
 /// Prompt and negative prompt are brought to the same number of chunks with empty ones.
 /// Throws ConfigError where clip-skip exceeds the layers, InputError for invalid UTF-8.
-TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders, const GenerationRequest& request,
+TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders,
+                                const GenerationRequest& request,
                                 const TextConditioningOptions& options);
 
 }  // namespace molar
