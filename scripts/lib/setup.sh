@@ -130,7 +130,8 @@ build() {
   local preset=$1
   shift
   say "building ($preset)"
-  (cd "$ROOT" && cmake --preset "$preset" --log-level=WARNING &&
+  # ccache then finds what another clone of this commit compiled.
+  (cd "$ROOT" && export CCACHE_BASEDIR=$ROOT CCACHE_NOHASHDIR=1 && cmake --preset "$preset" --log-level=WARNING &&
     cmake --build --preset "$preset" -j "$(build_jobs)" --target "$@")
 }
 
