@@ -1,0 +1,78 @@
+"""Noise, blurs and grids that styles share. All sizes are parts of the picture, so that a style looks alike at every resolution."""
+
+import numpy as np
+from scipy import ndimage
+
+
+def noise(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
+    """Smooth noise of about `cells` bumps across the picture, 0..1. Its values don't depend on the resolution."""
+    grid = rng.random((cells + 3, cells + 3), np.float32)
+    place = 1 + np.arange(side, dtype=np.float32) * (cells / side)
+    cell = place.astype(int)
+    t = place - cell
+    t = t * t * (3 - 2 * t)
+    rows = grid[cell] * (1 - t)[:, None] + grid[cell + 1] * t[:, None]
+    return rows[:, cell] * (1 - t) + rows[:, cell + 1] * t
+
+
+def grain(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
+    """Hard-edged noise of cells x cells squares, 0..1."""
+    index = np.arange(side) * cells // side
+    return rng.random((cells, cells), np.float32)[np.ix_(index, index)]
+
+
+def blur(picture: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur by `sigma` of the picture's side."""
+    pixels = sigma * picture.shape[0]
+    return ndimage.gaussian_filter(picture, (pixels, pixels, 0)[: picture.ndim], mode="nearest", truncate=2.5)
+
+
+def shift(picture: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """The picture looked up at (x + dx, y + dy), both in parts of its side, nearest pixel."""
+    side = picture.shape[0]
+    y, x = np.mgrid[0:side, 0:side]
+    x = np.clip((x + dx * side + 0.5).astype(int), 0, side - 1)
+    y = np.clip((y + dy * side + 0.5).astype(int), 0, side - 1)
+    return picture[y, x]
+
+
+def coordinates(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of each pixel's centre, 0..1."""
+    axis = (np.arange(side, dtype=np.float32) + 0.5) / side
+    return np.meshgrid(axis, axis)
+
+
+def pool(picture: np.ndarray, cells: int) -> np.ndarray:
+    """The mean colour of each of cells x cells squares, [cells, cells, 3]."""
+    side = picture.shape[0]
+    edges = np.arange(cells) * side // cells
+    sums = np.add.reduceat(np.add.reduceat(picture, edges, axis=0), edges, axis=1)
+    counts = np.diff(np.append(edges, side)).astype(np.float32)
+    return sums / (counts[:, None, None] * counts[None, :, None])
+
+
+def spread(cells: np.ndarray, side: int) -> np.ndarray:
+    """The inverse of `pool`: each cell as a square of pixels."""
+    count = cells.shape[0]
+    index = np.searchsorted(np.arange(count) * side // count, np.arange(side), side="right") - 1
+    return cells[index][:, index]
+
+
+def tone_of(picture: np.ndarray) -> np.ndarray:
+    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def saturate(picture: np.ndarray, factor: float) -> np.ndarray:
+    grey = tone_of(picture)[..., None]
+    return np.clip(grey + (picture - grey) * factor, 0, 1)
+
+
+def ramp(tone: np.ndarray, *colours: tuple[float, float, float]) -> np.ndarray:
+    """Tone 0..1 through evenly spaced colours (0..255)."""
+    stops = np.linspace(0, 1, len(colours))
+    return np.stack([np.interp(tone, stops, [c[k] / 255 for c in colours]) for k in range(3)], -1).astype(np.float32)
+
+
+def over(under: np.ndarray, colour: tuple[float, float, float], cover: np.ndarray) -> np.ndarray:
+    """`colour` (0..255) laid over a picture where `cover` is 1."""
+    return under + (np.array(colour, np.float32) / 255 - under) * cover[..., None]
