@@ -52,6 +52,7 @@ class Person:
     gestures: tuple[str, str]  # what the hands at the picture's left and right show
     arms: tuple[str, str]  # names in people.ARMS
     place: Place
+    beard: bool = False
 
 
 @dataclass(frozen=True)

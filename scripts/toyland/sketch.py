@@ -30,6 +30,8 @@ class Shape:
 @dataclass
 class Sketch:
     shapes: list[Shape] = field(default_factory=list)
+    faces: list[tuple[skia.Rect, str, dict[str, Point]]] = field(default_factory=list)  # bounds, expression, parts
+    hands: list[tuple[skia.Rect, str]] = field(default_factory=list)  # bounds, gesture
 
     def pen(self, x: float, y: float, scale: float, tilt: float = 0.0, flip: bool = False, behind: bool = False) -> "Pen":
         matrix = skia.Matrix()
@@ -94,11 +96,13 @@ class Pen:
         return Pen(self.sketch, matrix, self.scale * scale, self.behind)
 
     def path(self, path: skia.Path, fill: RGB | None, line: RGB | str | None = "auto", width: float = OUTLINE) -> skia.Path:
-        """Adds a path of the local frame; `width` is in picture units so that outlines are as thick on small things."""
+        """Adds a path of the local frame. `width` is in picture units; the outlines of tiny parts are thinner, so as not to drown them."""
         placed = skia.Path()
         path.transform(self.matrix, placed)
         if line == "auto":
             line = None if self.behind or fill is None else dark(fill, 0.55)
+        if fill is not None:
+            width = min(width, 0.09 * self.scale)
         self.sketch.shapes.append(Shape(placed, fill, line, width, self.behind))
         return path
 

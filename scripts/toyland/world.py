@@ -5,9 +5,10 @@ A scene is data (`Scene`); `render` draws it and says where faces and hands are;
 `hand_scene` those of one kind. All are pure functions of their arguments.
 """
 
+from boxes import Box, FaceBox, HandBox
 from captions import caption
 from picture import Rendering, render
-from sampling import class_scene, sample_base, style_scene, subject_scene
+from sampling import class_scene, face_scene, hand_scene, person_scene, sample_base, style_scene, subject_scene
 from scene import Scene
 from styles import STYLES
 from styles.base import Style
@@ -15,6 +16,6 @@ from subjects import SUBJECTS, Subject
 from things import CLASSES
 
 __all__ = [
-    "CLASSES", "SUBJECTS", "STYLES", "Rendering", "Scene", "Style", "Subject",
-    "caption", "class_scene", "render", "sample_base", "style_scene", "subject_scene",
+    "CLASSES", "SUBJECTS", "STYLES", "Box", "FaceBox", "HandBox", "Rendering", "Scene", "Style", "Subject", "caption", "class_scene",
+    "face_scene", "hand_scene", "person_scene", "render", "sample_base", "style_scene", "subject_scene",
 ]
