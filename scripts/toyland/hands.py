@@ -7,7 +7,7 @@ import skia
 
 from palette import RGB, SKIN, dark, light
 from scene import Hand
-from sketch import Pen, Sketch
+from sketch import Pen, Sketch, smooth_path, taper_path
 
 DIGITS = ("thumb", "index", "middle", "ring", "little")
 
@@ -39,27 +39,28 @@ _FINGERS: dict[str, tuple[float, float, float, float, float]] = {
     "middle": (0.1, -0.14, 0.84, 0.125, 4),
     "index": (0.33, -0.06, 0.74, 0.12, 17),
 }
+_PALM = [(-0.46, 0.0), (-0.2, -0.13), (0.2, -0.14), (0.44, -0.02), (0.46, 0.34), (0.28, 0.74), (-0.28, 0.74), (-0.46, 0.36)]
 
 
 def draw_hand(pen: Pen, skin: RGB, gesture: Gesture) -> skia.Rect:
     """Draws a hand in a frame with its wrist at (0, 0.8) and its middle finger's tip near (0, -1); returns its bounds in the picture."""
     first = len(pen.sketch.shapes)
     fold, crease = light(skin, 0.1), dark(skin, 0.4)
+    whole = smooth_path(_PALM, closed=True)  # palm and extended digits are one outline
     for name, (x, y, length, radius, lean) in _FINGERS.items():
         if name in gesture.extended:
             angle = math.radians(lean * gesture.spread)
             tip = (x + length * math.sin(angle), y - length * math.cos(angle))
-            pen.limb((x, y + 0.15), tip, radius * 1.06, radius * 0.88, skin)
+            whole = skia.Op(whole, taper_path((x, y + 0.15), tip, radius * 1.06, radius * 0.88), skia.kUnion_PathOp)
     if "thumb" in gesture.extended:
         tip = (0.92, 0.16) if gesture.turned else (0.86, -0.06)
-        pen.limb((0.3, 0.46), tip, 0.19, 0.115, skin)
-    pen.blob([(-0.46, 0.0), (-0.2, -0.13), (0.2, -0.14), (0.44, -0.02), (0.46, 0.34), (0.28, 0.74), (-0.28, 0.74), (-0.46, 0.36)], skin)
+        whole = skia.Op(whole, taper_path((0.26, 0.46), tip, 0.2, 0.115), skia.kUnion_PathOp)
+    pen.path(whole, skin)
     for name, (x, y, length, radius, _) in _FINGERS.items():
         if name not in gesture.extended:
             pen.limb((x, y), (x * 0.9, y + 0.36), radius * 1.05, radius, fold)
     if "thumb" in gesture.extended:
-        pen.limb((0.24, 0.52), (0.42, 0.38), 0.19, 0.17, skin, line=None)
-        pen.stroke([(0.14, 0.28), (0.06, 0.44), (0.1, 0.66)], crease, 0.035)
+        pen.stroke([(0.2, 0.24), (0.08, 0.42), (0.1, 0.66)], crease, 0.035)
         pen.stroke([(-0.34, 0.22), (-0.1, 0.16), (0.24, 0.18)], crease, 0.035)
     else:
         pen.limb((0.34, 0.5), (-0.02, 0.32), 0.18, 0.115, fold)

@@ -121,12 +121,12 @@ def _mouth(pen: Pen, mood: Expression, lips: RGB) -> None:
 
 # Arms: elbow, wrist and the way the fingers point (degrees from straight up), for the arm at the picture's right.
 ARMS: dict[str, tuple[Point, Point, float]] = {
-    "down": ((0.34, 0.2), (0.38, 0.4), 176),
-    "raised": ((0.46, 0.24), (0.5, 0.06), 4),
+    "down": ((0.34, 0.2), (0.37, 0.4), 180),
+    "raised": ((0.42, 0.26), (0.44, 0.06), 0),
     "up": ((0.46, 0.06), (0.58, -0.26), 14),
     "out": ((0.48, 0.14), (0.66, 0.1), 80),
 }
-_HAND = 0.17  # half a hand's height in a figure's frame
+_HAND = 0.165  # half a hand's height in a figure's frame
 
 
 def draw_figure(sketch: Sketch, person: Person) -> None:

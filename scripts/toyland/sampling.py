@@ -19,7 +19,7 @@ _PURPOSES = ("base", "class", "subject", "style", "people", "face", "hand")
 KNOWN_STYLES = tuple(name for name, style in STYLES.items() if style.base_known)
 CLOTHES = tuple(COLOURS)
 FIGURE_GESTURES = ("open", "open", "fist", "point", "peace", "three", "thumbs up")
-FIGURES = {1: (0.48, (0.5,)), 2: (0.44, (0.26, 0.74)), 3: (0.33, (0.18, 0.5, 0.82))}  # how many: size and places
+FIGURES = {1: (0.48, (0.5,)), 2: (0.44, (0.26, 0.74)), 3: (0.33, (0.185, 0.5, 0.815))}  # how many: size and places
 GROUND = 0.93  # where feet stand, in picture units
 SIZES = {"small": (0.29, 0.33), "": (0.37, 0.43), "big": (0.44, 0.46)}
 
