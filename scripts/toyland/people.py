@@ -86,11 +86,11 @@ def draw_head(pen: Pen, person: Person) -> None:
     brow = dark(hair, 0.35) if person.hair != "bald" else dark(skin, 0.6)
     for s, side in ((-1, "left"), (1, "right")):
         x, y = FACE_PARTS[f"{side}_eye"]
-        pen.oval(x, y, 0.15, 0.135 * mood.eye, fill=WHITE, line=INK)
+        pen.oval(x, y, 0.15, 0.135 * mood.eye, fill=WHITE, line=dark(skin, 0.6))
         pen.oval(x, y + 0.01, 0.085, fill=(84, 52, 34) if person.tone > 2 else (60, 96, 120), line=None)
         pen.oval(x, y + 0.01, 0.045, fill=INK, line=None)
         if not man:
-            pen.stroke([(x - 0.16, y - 0.06), (x, y - 0.14 * mood.eye), (x + 0.16, y - 0.06)], INK, 0.06)
+            pen.stroke([(x - 0.16, y - 0.06), (x, y - 0.14 * mood.eye), (x + 0.16, y - 0.06)], INK, 0.05)
         bx, by = FACE_PARTS[f"{side}_brow"]
         by -= mood.lift
         pen.stroke([(bx + s * 0.15, by + 0.03 - mood.slant / 2), (bx, by - 0.02), (bx - s * 0.14, by + 0.02 + mood.slant)], brow,
@@ -113,7 +113,7 @@ def _mouth(pen: Pen, mood: Expression, lips: RGB) -> None:
     w, h = mood.open
     if mood.curve:  # a laugh: flat above, teeth in it
         pen.blob([(x - w, y - h * 0.5), (x, y - h * 0.4), (x + w, y - h * 0.5), (x + w * 0.6, y + h * 0.6), (x, y + h * 0.9),
-                  (x - w * 0.6, y + h * 0.6)], (120, 20, 36), line=lips)
+                  (x - w * 0.6, y + h * 0.6)], (120, 20, 36), line=None)
         pen.poly([(x - w * 0.75, y - h * 0.38), (x + w * 0.75, y - h * 0.38), (x + w * 0.6, y), (x - w * 0.6, y)], WHITE, None)
     else:
         pen.oval(x, y, w, h, fill=(120, 20, 36), line=lips)

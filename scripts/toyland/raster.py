@@ -22,7 +22,7 @@ def own_line(shape: Shape) -> tuple[RGB, float] | None:
     return None if shape.line is None else (shape.line, shape.width)
 
 
-def _colour(colour: RGB) -> int:
+def skia_colour(colour: RGB) -> int:
     return skia.Color(*(int(min(max(c, 0), 255) + 0.5) for c in colour))
 
 
@@ -34,31 +34,39 @@ class Layers:
     side: int
     seed: int  # for textures
 
+    def canvas(self, paper: RGB | np.ndarray = (255, 255, 255)) -> tuple[skia.Canvas, Callable[[], np.ndarray]]:
+        """A canvas in picture coordinates on a colour or a picture, and what returns its pixels as a float picture."""
+        pixels = np.full((self.side, self.side, 4), 255, np.uint8)
+        if isinstance(paper, np.ndarray):
+            pixels[..., :3] = np.clip(paper * 255 + 0.5, 0, 255)
+        else:
+            pixels[..., :3] = paper
+        canvas = skia.Surface(pixels, colorType=skia.ColorType.kRGBA_8888_ColorType).getCanvas()
+        canvas.scale(self.side, self.side)
+        return canvas, lambda: pixels[..., :3].astype(np.float32) / 255
+
     def draw(self, fill: Fill = own_fill, line: Line = own_line, paper: RGB = (255, 255, 255), shade: float = 0.0,
              smooth: bool = True) -> np.ndarray:
         """Paints the shapes in order; `shade` lightens each fill at its top and darkens it at its bottom by that much."""
-        pixels = np.empty((self.side, self.side, 4), np.uint8)
-        canvas = skia.Surface(pixels, colorType=skia.ColorType.kRGBA_8888_ColorType).getCanvas()
-        canvas.clear(_colour(paper))
-        canvas.scale(self.side, self.side)
+        canvas, pixels = self.canvas(paper)
         liner = skia.Paint(AntiAlias=smooth, Style=skia.Paint.kStroke_Style, StrokeCap=skia.Paint.kRound_Cap,
                            StrokeJoin=skia.Paint.kRound_Join)
         for shape in self.sketch.shapes:
             colour = fill(shape) if shape.fill is not None else None
             if colour is not None:
-                filler = skia.Paint(AntiAlias=smooth, Color=_colour(colour))
+                filler = skia.Paint(AntiAlias=smooth, Color=skia_colour(colour))
                 if shade:
                     box = shape.path.getBounds()
                     filler.setShader(skia.GradientShader.MakeLinear(
                         [skia.Point(0, box.top()), skia.Point(0, box.bottom())],
-                        [_colour(light(colour, shade)), _colour(dark(colour, shade))]))
+                        [skia_colour(light(colour, shade)), skia_colour(dark(colour, shade))]))
                 canvas.drawPath(shape.path, filler)
             drawn = line(shape)
             if drawn is not None:
-                liner.setColor(_colour(drawn[0]))
+                liner.setColor(skia_colour(drawn[0]))
                 liner.setStrokeWidth(drawn[1])
                 canvas.drawPath(shape.path, liner)
-        return pixels[..., :3].astype(np.float32) / 255
+        return pixels()
 
     @cached_property
     def plain(self) -> np.ndarray:
