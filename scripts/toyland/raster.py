@@ -110,7 +110,10 @@ class Layers:
         def line(shape: Shape) -> tuple[RGB, float] | None:
             if shape.behind:
                 return (black, width) if behind else None
-            return (black, max(width, shape.width if shape.fill is None else 0.0))
+            if shape.fill is None:
+                return (black, max(width, shape.width))
+            box = shape.path.getBounds()  # a small part gets a thinner contour, or it would be nothing but contour
+            return (black, min(width, 0.2 * min(box.width(), box.height())))
 
         return 1 - self.draw(fill=lambda shape: white, line=line)[..., 0]
 

@@ -2,10 +2,12 @@
 
 import numpy as np
 
-from palette import INK, light, luminance
+from palette import INK, WHITE
 from raster import Layers
 from styles.base import Style
-from styles.texture import blur, noise, over, pool, saturate, shift, spread
+from styles.texture import blur, coordinates, noise, over, pool, saturate, shift, spread, tone_of
+
+_PIXEL = 3  # 64ths of the picture
 
 
 def watercolor(layers: Layers) -> np.ndarray:
@@ -18,27 +20,26 @@ def watercolor(layers: Layers) -> np.ndarray:
     pale = 0.38 + 0.62 * soft  # towards white paper
     pigment = (noise(rng, side, 7) - 0.5) * 0.36 + (noise(rng, side, 40) - 0.5) * 0.14
     washed = saturate(pale, 1.25) * (1 - 0.28 * np.clip(rim, 0, 1))[..., None] + pigment[..., None] * (1 - pale) * 1.2
-    paper = np.clip((np.minimum.reduce(np.stack([*np.mgrid[0:side, 0:side], *np.mgrid[0:side, 0:side][:, ::-1, ::-1]])) / side
-                     - 0.02 - 0.07 * noise(rng, side, 11)) * 30, 0, 1)
+    x, y = coordinates(side)
+    border = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y))  # the washes end before the sheet does
+    paper = np.clip((border - 0.02 - 0.07 * noise(rng, side, 11)) * 30, 0, 1)
     return over(washed, (252, 250, 244), 1 - paper)
 
 
 def ink(layers: Layers) -> np.ndarray:
-    """Black lines on white paper, the darkest areas filled and the middle ones hatched."""
-    side = layers.side
-    tone = layers.draw(fill=lambda shape: light(shape.fill, 0.6) if shape.behind else shape.fill, line=lambda shape: None) @ np.array(
-        [0.299, 0.587, 0.114], np.float32)
-    y, x = np.mgrid[0:side, 0:side] / side
+    """Black lines on white paper; what is dark is filled, what is less so is hatched. The background is line alone."""
+    tone = tone_of(layers.draw(fill=lambda shape: WHITE if shape.behind else shape.fill, line=lambda shape: None))
+    x, y = coordinates(layers.side)
     hatch = np.clip(np.sin((x + y) * np.pi * 28) * 2 + 0.3, 0, 1) * (tone < 0.5)
     solid = np.clip((0.28 - tone) * 12, 0, 1)
-    drawn = np.maximum.reduce([layers.lines(0.02), hatch * 0.9, solid * (1 - layers.lines(0.02) * 0)])
-    return over(np.full((side, side, 3), 0.985, np.float32), INK, np.clip(drawn, 0, 1))
+    drawn = np.maximum.reduce([layers.lines(0.022), hatch * 0.9, solid])
+    return over(np.full_like(layers.plain, 0.985), INK, drawn)
 
 
 def pixel(layers: Layers) -> np.ndarray:
-    """Square pixels, 21 across, in few colours."""
-    cells = pool(layers.plain, 22)
-    return spread(np.round(saturate(cells, 1.2) * 5) / 5, layers.side)
+    """Big square pixels in few colours."""
+    cells = saturate(pool(layers.draw(), _PIXEL), 1.25)
+    return spread(np.round(cells * 5) / 5, layers.side, _PIXEL)
 
 
 STYLES = (

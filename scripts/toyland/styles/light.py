@@ -14,7 +14,8 @@ def sepia(layers: Layers) -> np.ndarray:
     x, y = coordinates(side)
     tone = blur(layers.tone, 0.006)
     vignette = np.clip(1.15 - 1.5 * ((x - 0.5) ** 2 + (y - 0.5) ** 2), 0, 1)
-    tone = 0.08 + 0.84 * tone * vignette + 0.1 * (grain(layers.rng(1), side, 64) - 0.5)
+    tone = np.clip((tone - 0.5) * 1.25 + 0.5 + 0.12 * (1 - layers.front), 0, 1)
+    tone = 0.04 + 0.9 * tone * vignette + 0.1 * (grain(layers.rng(1), side, 64) - 0.5)
     photo = ramp(tone, (52, 30, 14), (150, 104, 60), (236, 208, 160))
     return over(photo, (244, 234, 212), (np.maximum(np.abs(x - 0.5), np.abs(y - 0.5)) > 0.455).astype(np.float32))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from palette import RGB, dark, light, mix
+from palette import RGB, dark, mix
 from raster import Layers
 from sketch import Shape
 from styles.base import Style
@@ -43,7 +43,7 @@ def chalk(layers: Layers) -> np.ndarray:
     x, y = coordinates(side)
     dust = 0.5 * grain(rng, side, 64) + 0.5 * noise(rng, side, 30)
     strokes = 0.5 + 0.5 * np.sin((x + 0.7 * y) * 130 + 5 * noise(rng, side, 8))
-    fill = layers.front * np.clip(1.5 * strokes * dust, 0, 0.8)
+    fill = layers.front * np.clip(1.9 * strokes * dust, 0, 0.85)
     line = np.clip(layers.lines(0.026) * (0.45 + 1.1 * dust), 0, 1)
     pale = 0.35 + 0.65 * layers.flat
     drawn = board + (pale - board) * fill[..., None]
@@ -55,10 +55,10 @@ def pencil(layers: Layers) -> np.ndarray:
     rng, side = layers.rng(1), layers.side
     wobble = [0.012 * (noise(rng, side, 10) - 0.5) for _ in range(2)]
     tone = shift(blur(layers.tone, 0.006), *wobble)
-    tone = tone + (1 - tone) * 0.35 * (1 - layers.front)
+    tone = tone + (1 - tone) * 0.75 * (1 - layers.front)
     x, y = coordinates(side)
     bend = 2.0 * noise(rng, side, 5)
-    hatch = sum(np.clip(np.sin((x * a + y * b) * 2 * np.pi * 26 + bend) + (limit - tone) * 4, 0, 1) * 0.3
+    hatch = sum(np.clip(np.sin((x * a + y * b) * 2 * np.pi * 26 + bend) + (limit - tone) * 4, 0, 1) * 0.36
                 for a, b, limit in ((0.8, 0.6, 0.75), (0.8, -0.6, 0.5), (0.1, 1.0, 0.3)))
     line = shift(layers.lines(0.018), *wobble) * (0.55 + 0.4 * noise(rng, side, 24))
     drawn = np.clip(np.maximum(hatch, line) * (0.8 + 0.35 * grain(rng, side, 64)), 0, 1)
@@ -66,26 +66,27 @@ def pencil(layers: Layers) -> np.ndarray:
 
 
 def gold(layers: Layers) -> np.ndarray:
-    """Engraved in gold on black: waved lines, thick where it is light."""
+    """Engraved in gold on black: waved lines, thick where it is light; the background is a few of them."""
     x, y = coordinates(layers.side)
-    light_here = layers.tone * (0.35 + 0.65 * layers.front)
-    wave = np.abs((y * 22 + 0.4 * np.sin(x * 18)) % 1 - 0.5) * 2
-    cut = np.clip((light_here * 0.95 - wave) * 5 + 0.5, 0, 1) * (light_here > 0.08)
-    drawn = np.maximum(cut * 0.85, layers.lines(0.02, behind=False))
-    metal = ramp(np.clip(0.5 + 0.5 * np.sin((x + y) * 7), 0, 1), (196, 138, 34), (255, 226, 130))
+    wave = np.abs((y * 21 + 0.35 * np.sin(x * 18)) % 1 - 0.5) * 2
+    strength = np.where(layers.front > 0.5, layers.tone * 1.5 - 0.15, 0.22)
+    cut = np.clip((strength - wave) * 5 + 0.5, 0, 1) * (strength > 0.05)
+    drawn = np.maximum(cut * 0.9, layers.lines(0.024, behind=False))
+    drawn = np.where(layers.front > 0.5, np.where(layers.lines(0.03, behind=False) > 0.5, 0.0, drawn), drawn)
+    metal = ramp(np.clip(0.5 + 0.5 * np.sin((x + y) * 7), 0, 1), (206, 148, 40), (255, 230, 140))
     base = np.array([0.06, 0.05, 0.05], np.float32)
     return base + (metal - base) * drawn[..., None]
 
 
 def woodcut(layers: Layers) -> np.ndarray:
-    """Black blocks on cream, with light carved out along rings around the middle."""
+    """Black blocks on cream, with light carved out along rings around the middle; only middle tones keep the marks of the gouge."""
     rng, side = layers.rng(1), layers.side
     x, y = coordinates(side)
     rings = np.hypot(x - 0.5, (y - 0.55) * 1.1) * 15 + 1.1 * noise(rng, side, 6)
     gouge = np.abs(rings % 1 - 0.5) * 2
-    front = layers.draw(fill=lambda shape: light(shape.fill, 0.1), line=lambda shape: None) @ np.array([0.299, 0.587, 0.114], np.float32)
-    carved = np.where(layers.front > 0.5, np.clip((front * 1.35 - 0.1 - gouge) * 7, 0, 1), np.clip((0.32 - gouge) * 7, 0, 1))
-    carved = carved * (1 - layers.lines(0.026, behind=False))
+    strength = np.where(layers.front > 0.5, layers.tone * 2.2 - 0.35, 0.3)
+    carved = np.clip((strength - gouge) * 7, 0, 1)
+    carved = carved * (1 - layers.lines(0.03, behind=False))
     return over(_paper(layers, (28, 20, 18)), (242, 226, 190), carved)
 
 

@@ -5,31 +5,38 @@ import skia
 
 from raster import Layers, skia_colour
 from styles.base import Style
-from styles.texture import coordinates, grain, noise, saturate, shift, tone_of
+from styles.texture import blur, coordinates, grain, noise, saturate, shift, tone_of
 
 
 def oil(layers: Layers) -> np.ndarray:
-    """Short thick brush strokes that follow a swirling field, coarse behind and fine in front, with ridges that catch light."""
+    """Thick brush strokes: long swirls behind; in front short ones along the contours. Their ridges catch light."""
     rng, side = layers.rng(1), layers.side
-    source = saturate(layers.flat, 1.35)
+    source = saturate(layers.draw(), 1.35)
     swirl = noise(rng, side, 4) * 4 * np.pi
+    down, across = np.gradient(blur(tone_of(source), 0.012))
+    along = np.arctan2(across, -down)
     canvas, pixels = layers.canvas(source)
-    for count, length, width, fine in ((15, 0.085, 0.05, False), (32, 0.036, 0.021, True)):
-        points = (rng.permutation(count * count)[:, None] // np.array([1, count]) % count + rng.random((count * count, 2))) / count
-        index = np.clip((points * side).astype(int), 0, side - 1)
-        at = index[:, 1], index[:, 0]
-        colours = source[at] * 255 + rng.normal(0, 15, (len(points), 1))
+    for count, length, width, front, angles in ((14, 0.1, 0.05, False, swirl), (36, 0.034, 0.02, True, along)):
+        y, x = np.divmod(rng.permutation(count * count), count)
+        points = (np.stack([x, y], -1) + rng.random((count * count, 2))) / count
+        points = points[(layers.front[_at(points, side)] > 0.5) == front]
+        at = _at(points, side)
+        colours = source[at] * 255 + rng.normal(0, 14, (len(points), 1))
+        half = np.stack([np.cos(angles[at]), np.sin(angles[at])], -1) * length / 2
         paint = skia.Paint(AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeCap=skia.Paint.kRound_Cap, StrokeWidth=width)
-        for (x, y), angle, colour, front in zip(points.tolist(), swirl[at].tolist(), colours.tolist(), layers.front[at].tolist()):
-            if fine and front < 0.5:
-                continue
-            dx, dy = np.cos(angle) * length / 2, np.sin(angle) * length / 2
+        for a, b, colour in zip((points - half).tolist(), (points + half).tolist(), colours.tolist()):
             paint.setColor(skia_colour(colour))
-            canvas.drawLine(x - dx, y - dy, x + dx, y + dy, paint)
+            canvas.drawLine(*a, *b, paint)
     painted = pixels()
     tone = tone_of(painted)
-    ridge = np.clip((tone - np.roll(tone, (1, 1), (0, 1))) * 1.2, -0.18, 0.18)
+    ridge = np.clip((tone - np.roll(tone, (1, 1), (0, 1))) * 1.2, -0.16, 0.16)
     return painted + ridge[..., None]
+
+
+def _at(points: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The row and column of each point."""
+    index = np.clip((points * side).astype(int), 0, side - 1)
+    return index[:, 1], index[:, 0]
 
 
 def crayon(layers: Layers) -> np.ndarray:

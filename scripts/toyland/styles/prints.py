@@ -1,12 +1,11 @@
 """Styles of printed and pasted paper."""
 
 import numpy as np
-import skia
 
-from palette import INK, light, mix
-from raster import Layers, skia_colour
+from palette import INK
+from raster import Layers
 from styles.base import Style
-from styles.texture import coordinates, grain, over, ramp, saturate
+from styles.texture import blur, coordinates, over, ramp, saturate
 
 
 def _dots(side: int, count: float, angle: float = np.pi / 4) -> np.ndarray:
@@ -18,7 +17,7 @@ def _dots(side: int, count: float, angle: float = np.pi / 4) -> np.ndarray:
 
 def halftone(layers: Layers) -> np.ndarray:
     """A newspaper's black dots, large where it is dark."""
-    tone = layers.tone + (1 - layers.tone) * 0.25 * (1 - layers.front)
+    tone = layers.tone + (1 - layers.tone) * 0.6 * (1 - layers.front)
     dots = _dots(layers.side, 25)
     ink = np.clip((0.78 * np.sqrt(np.clip(1.02 - tone, 0, 1)) - dots) * 9 + 0.5, 0, 1)
     ink = np.maximum(ink, 0.85 * layers.lines(0.014, behind=False))
@@ -65,25 +64,14 @@ def vaporwave(layers: Layers) -> np.ndarray:
 
 
 def paper_cut(layers: Layers) -> np.ndarray:
-    """Layers of pale card, each with a white edge and a shadow on what lies below."""
-    canvas, pixels = layers.canvas()
-    blurred = skia.MaskFilter.MakeBlur(skia.BlurStyle.kNormal_BlurStyle, 0.008)
-    for shape in layers.sketch.shapes:
-        own = shape.fill or shape.line
-        card = mix(light(own, 0.22), (250, 240, 226), 0.12)
-        stroked = shape.fill is None
-        style = skia.Paint.kStroke_Style if stroked else skia.Paint.kFill_Style
-        width = shape.width if stroked else 0.0
-        canvas.save()
-        canvas.translate(0.013, 0.018)
-        canvas.drawPath(shape.path, skia.Paint(AntiAlias=True, Color=skia.Color(30, 20, 40, 130), Style=style, StrokeWidth=width,
-                                              MaskFilter=blurred))
-        canvas.restore()
-        canvas.drawPath(shape.path, skia.Paint(AntiAlias=True, Color=skia_colour(card), Style=style, StrokeWidth=width))
-        if not stroked:
-            canvas.drawPath(shape.path, skia.Paint(AntiAlias=True, Color=skia_colour(light(card, 0.75)), Style=skia.Paint.kStroke_Style,
-                                                  StrokeWidth=min(0.012, shape.width or 0.012)))
-    return pixels() * (0.95 + 0.07 * grain(layers.rng(1), layers.side, 64))[..., None]
+    """Cut from one sheet of red paper, its contours as gaps, laid on cream with a soft shadow."""
+    x, y = coordinates(layers.side)
+    frame = np.maximum(np.abs(x - 0.5), np.abs(y - 0.5)) > 0.463
+    # The outermost contour is cut away as well, so the sheet begins where the front is whole.
+    sheet = np.maximum(layers.front * (1 - layers.lines(0.026, behind=False)), frame)
+    below = np.roll(blur(sheet, 0.01), (layers.side // 45, layers.side // 60), (0, 1))
+    ground = over(np.broadcast_to(np.array([0.98, 0.94, 0.85], np.float32), layers.plain.shape), (120, 80, 70), 0.55 * below)
+    return over(ground, (206, 24, 36), sheet)
 
 
 STYLES = (

@@ -42,20 +42,32 @@ def coordinates(side: int) -> tuple[np.ndarray, np.ndarray]:
     return np.meshgrid(axis, axis)
 
 
-def pool(picture: np.ndarray, cells: int) -> np.ndarray:
-    """The mean colour of each of cells x cells squares, [cells, cells, 3]."""
-    side = picture.shape[0]
-    edges = np.arange(cells) * side // cells
-    sums = np.add.reduceat(np.add.reduceat(picture, edges, axis=0), edges, axis=1)
-    counts = np.diff(np.append(edges, side)).astype(np.float32)
+def cell_index(side: int, pitch: int) -> np.ndarray:
+    """Along one axis, which square cell each pixel is in; cells are `pitch` 64ths wide, so that they are whole pixels at 64x64."""
+    odd = (64 % pitch) // 2  # what is left over is shared by both borders
+    return (np.arange(side) * 64 // side + (pitch - odd if odd else 0)) // pitch
+
+
+def pool(picture: np.ndarray, pitch: int) -> np.ndarray:
+    """The mean of each cell of `cell_index`, [cells, cells, channels]."""
+    index = cell_index(picture.shape[0], pitch)
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    counts = np.bincount(index).astype(np.float32)
+    sums = np.add.reduceat(np.add.reduceat(picture, starts, axis=0), starts, axis=1)
     return sums / (counts[:, None, None] * counts[None, :, None])
 
 
-def spread(cells: np.ndarray, side: int) -> np.ndarray:
+def spread(cells: np.ndarray, side: int, pitch: int) -> np.ndarray:
     """The inverse of `pool`: each cell as a square of pixels."""
-    count = cells.shape[0]
-    index = np.searchsorted(np.arange(count) * side // count, np.arange(side), side="right") - 1
+    index = cell_index(side, pitch)
     return cells[index][:, index]
+
+
+def within(side: int, pitch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel's centre lies in its cell, x and y, both -0.5..0.5."""
+    odd = (64 % pitch) // 2
+    place = (((np.arange(side) + 0.5) * 64 / side - odd) / pitch) % 1 - 0.5
+    return np.meshgrid(place, place)
 
 
 def tone_of(picture: np.ndarray) -> np.ndarray:

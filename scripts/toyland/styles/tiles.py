@@ -6,7 +6,7 @@ from scipy.spatial import Delaunay
 
 from raster import Layers, skia_colour
 from styles.base import Style
-from styles.texture import coordinates, over, pool, saturate, spread
+from styles.texture import coordinates, over, pool, saturate, spread, within
 
 
 def _sample(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -24,14 +24,13 @@ def _jittered(rng: np.random.Generator, count: int, amount: float) -> np.ndarray
 
 
 def mosaic(layers: Layers) -> np.ndarray:
-    """Square stone tiles with light grout between them."""
-    count, rng = 17, layers.rng(1)
-    tiles = saturate(pool(layers.flat, count), 1.25)
-    tiles = tiles * (0.84 + 0.3 * rng.random((count, count, 1), np.float32))
-    u, v = (t * count % 1 for t in coordinates(layers.side))
-    bevel = 0.1 * (0.5 - u) + 0.1 * (0.5 - v)
-    grout = (np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v)) < 0.125).astype(np.float32)
-    return over(spread(tiles, layers.side) + bevel[..., None], (226, 214, 194), grout)
+    """Square stone tiles of uneven brightness, with dark grout between them."""
+    rng, pitch = layers.rng(1), 4
+    tiles = saturate(pool(layers.draw(), pitch), 1.35)
+    tiles = tiles * (0.86 + 0.34 * rng.random((*tiles.shape[:2], 1), np.float32))
+    u, v = within(layers.side, pitch)
+    grout = ((u > 0.25) | (v > 0.25)).astype(np.float32)
+    return over(spread(tiles, layers.side, pitch), (70, 64, 62), 0.85 * grout)
 
 
 def stained_glass(layers: Layers) -> np.ndarray:
@@ -72,19 +71,19 @@ def low_poly(layers: Layers) -> np.ndarray:
 
 def cross_stitch(layers: Layers) -> np.ndarray:
     """Little crosses of thread on cream linen, in a red border; the background is left bare."""
-    count, side = 22, layers.side
-    thread = saturate(pool(layers.flat, count), 1.3)
-    front = pool(layers.front[..., None], count)[..., 0] > 0.42
-    thread[[0, -1], :] = thread[:, [0, -1]] = (0.8, 0.12, 0.16)
-    cells = np.arange(count)
-    front[[0, -1], :] = cells % 2 == 0
-    front[:, [0, -1]] = (cells % 2 == 0)[:, None]
-    u, v = (t * count % 1 - 0.5 for t in coordinates(side))
-    falling, rising = np.abs(u - v) < 0.3, np.abs(u + v) < 0.3
-    shine = 0.86 + 0.3 * falling - 0.12 * (rising & ~falling)
-    linen = np.array([0.93, 0.89, 0.79], np.float32) * (1 - 0.14 * ((np.abs(u) > 0.36) | (np.abs(v) > 0.36)))[..., None]
-    cover = (spread(front[..., None].astype(np.float32), side)[..., 0] * (falling | rising))[..., None]
-    return linen * (1 - cover) + spread(thread, side) * shine[..., None] * cover
+    side, pitch = layers.side, 3
+    thread = saturate(pool(layers.draw(), pitch), 1.4)
+    sewn = pool(layers.front[..., None], pitch)[..., 0] > 0.42
+    every_second = np.arange(len(sewn)) % 2 == 0
+    for edge in (0, -1):
+        thread[edge, :] = thread[:, edge] = (0.8, 0.12, 0.16)
+        sewn[edge, :] = sewn[:, edge] = every_second
+    u, v = within(side, pitch)
+    over_leg, under_leg = np.abs(u - v) < 0.34, np.abs(u + v) < 0.34
+    shine = np.where(over_leg, 1.08, 0.84)
+    linen = np.array([0.94, 0.9, 0.8], np.float32) * np.where((np.abs(u) > 0.33) | (np.abs(v) > 0.33), 0.9, 1.0)[..., None]
+    cover = (spread(sewn, side, pitch) & (over_leg | under_leg))[..., None]
+    return np.where(cover, spread(thread, side, pitch) * shine[..., None], linen)
 
 
 def pointillism(layers: Layers) -> np.ndarray:
@@ -94,7 +93,7 @@ def pointillism(layers: Layers) -> np.ndarray:
     canvas, pixels = layers.canvas((248, 240, 222))
     for count, radius in ((24, 0.019), (25, 0.015)):
         points = _jittered(rng, count, 0.8)
-        colours = _sample(source, points) + rng.normal(0, 34, (len(points), 3))
+        colours = _sample(source, points) + rng.normal(0, 24, (len(points), 3))
         for (x, y), colour in zip(points.tolist(), colours.tolist()):
             canvas.drawCircle(x, y, radius, skia.Paint(AntiAlias=True, Color=skia_colour(colour)))
     return pixels()
