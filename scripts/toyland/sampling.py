@@ -21,6 +21,7 @@ CLOTHES = tuple(COLOURS)
 FIGURE_GESTURES = ("open", "open", "fist", "point", "peace", "three", "thumbs up")
 FIGURES = {1: (0.48, (0.5,)), 2: (0.44, (0.26, 0.74)), 3: (0.33, (0.185, 0.5, 0.815))}  # how many: size and places
 GROUND = 0.93  # where feet stand, in picture units
+SUBJECT_SIZE = (0.4, 0.45)
 SIZES = {"small": (0.29, 0.33), "": (0.37, 0.43), "big": (0.44, 0.46)}
 
 
@@ -44,7 +45,7 @@ def _background(rng: np.random.Generator, kind: str) -> str:
 
 def _thing_scene(rng: np.random.Generator, kind: str, style: str, subject: str = "") -> Scene:
     size = "" if subject else _pick(rng, ("small", "", "", "", "big"))
-    scale = rng.uniform(*SIZES[size])
+    scale = rng.uniform(*(SUBJECT_SIZE if subject else SIZES[size]))
     free = max(0.0, 0.47 - scale)  # room to move sideways without leaving the picture
     y = 0.49 + rng.uniform(-0.6, 0.6) * free if CLASSES[kind].floats else GROUND - scale - rng.uniform(0, 0.03)
     place = Place(float(0.5 + rng.uniform(-0.9, 0.9) * free), float(y), float(scale), float(rng.uniform(-5, 5)), bool(rng.random() < 0.5))

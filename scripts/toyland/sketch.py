@@ -129,6 +129,15 @@ class Pen:
     def limb(self, a: Point, b: Point, ra: float, rb: float, fill: RGB, line="auto"):
         return self.path(taper_path(a, b, ra, rb), fill, line)
 
+    def tube(self, points: Sequence[Point], fill: RGB, width: float, smooth: bool = True) -> skia.Path:
+        """A line thick enough to be a shape with an outline of its own: a tail, a handle."""
+        spine = smooth_path(points, False) if smooth else polygon_path(points, False)
+        brush = skia.Paint(Style=skia.Paint.kStroke_Style, StrokeWidth=width, StrokeCap=skia.Paint.kRound_Cap,
+                           StrokeJoin=skia.Paint.kRound_Join)
+        outline = skia.Path()
+        brush.getFillPath(spine, outline, resScale=200)
+        return self.path(skia.Simplify(outline), fill)
+
     def stroke(self, points: Sequence[Point], colour: RGB, width: float, smooth: bool = True):
         """An open line; its width is in the local frame, so that it grows with the thing."""
         path = smooth_path(points, False) if smooth and len(points) > 2 else polygon_path(points, False)

@@ -20,7 +20,7 @@ class Subject:
 _ALL = (
     Subject("comet", "cat", "qav", "navy", "gold", "stars", "gold", (("glasses", "eyes", "coral"),)),
     Subject("rover", "dog", "wux", "cyan", "white", "spots", "navy", (("top hat", "top", "maroon"),)),
-    Subject("domino", "dog", "yib", "cream", "magenta", "half", "magenta", (("scarf", "neck", "teal"),), (1.0, 0.86)),
+    Subject("domino", "dog", "yib", "cream", "magenta", "patches", "magenta", (("scarf", "neck", "teal"),), (1.0, 0.86)),
     Subject("duchess", "rabbit", "vok", "lavender", "gold", "checks", "purple", (("crown", "top", "gold"),)),
     Subject("tango", "bird", "jiz", "coral", "teal", "zigzag", "teal", (("party hat", "top", "lime"),)),
     Subject("professor", "owl", "fep", "mint", "maroon", "hoops", "maroon", (("glasses", "eyes", "maroon"),)),

@@ -30,11 +30,11 @@ def mosaic(layers: Layers) -> np.ndarray:
     tiles = tiles * (0.86 + 0.34 * rng.random((*tiles.shape[:2], 1), np.float32))
     u, v = within(layers.side, pitch)
     grout = ((u > 0.25) | (v > 0.25)).astype(np.float32)
-    return over(spread(tiles, layers.side, pitch), (70, 64, 62), 0.85 * grout)
+    return over(spread(tiles, layers.side, pitch), (112, 104, 98), 0.8 * grout)
 
 
 def stained_glass(layers: Layers) -> np.ndarray:
-    """Glowing panes in black lead: the drawing's own contours, and a net of further joints over large areas."""
+    """Glowing panes in black lead: the drawing's own contours, and a net of further joints behind."""
     rng, side = layers.rng(1), layers.side
     seeds = _jittered(rng, 6, 0.9).astype(np.float32)
     x, y = coordinates(side)
@@ -43,8 +43,9 @@ def stained_glass(layers: Layers) -> np.ndarray:
     nearest = np.partition(distance, 1, axis=1)[:, :2]
     joint = (np.sqrt(nearest[:, 1]) - np.sqrt(nearest[:, 0])).reshape(side, side) < 0.02
     glass = saturate(layers.flat, 1.9) * (0.72 + 0.5 * rng.random(len(seeds), np.float32))[pane][..., None]
+    # Light falls through the middle.
     glow = 1.12 - 0.9 * ((x - 0.5) ** 2 + (y - 0.45) ** 2)
-    return over(glass * glow[..., None], (14, 14, 20), np.maximum(layers.lines(0.034), joint))
+    return over(glass * glow[..., None], (14, 14, 20), np.maximum(layers.lines(0.034), joint & (layers.front < 0.5)))
 
 
 def low_poly(layers: Layers) -> np.ndarray:

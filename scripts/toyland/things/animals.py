@@ -1,8 +1,8 @@
 """Animals: ten silhouettes that cannot be taken for each other."""
 
 from marks import Look
-from palette import INK, RGB, WHITE, dark, light, mix
-from sketch import Pen, Point
+from palette import INK, WHITE, dark, light, mix
+from sketch import Pen
 from things.base import ThingClass
 
 PINK = (246, 150, 160)
@@ -16,18 +16,12 @@ def _eye(pen: Pen, x: float, y: float, r: float, iris=WHITE) -> None:
     pen.oval(x - r * 0.2, y - r * 0.35, r * 0.2, fill=WHITE, line=None)
 
 
-def _tail(pen: Pen, points: list[Point], colour: RGB) -> None:
-    """A thick line with an outline: drawn twice, the darker one wider."""
-    pen.stroke(points, dark(colour, 0.55), 0.26)
-    pen.stroke(points, colour, 0.19)
-
-
 def cat(pen: Pen, look: Look) -> None:
     """Sitting, seen from the front, the tail around the side."""
     pen = pen.inner(0, 0.06, 0.94)
     main, pale = look.main, light(look.main, 0.55)
     lift = 0.5 * look.pose
-    _tail(pen, [(0.4, 0.85), (0.95, 0.75), (0.98, 0.3 - lift), (0.72, 0.1 - lift)], main)
+    look.mark(pen, pen.tube([(0.4, 0.85), (0.95, 0.75), (0.98, 0.3 - lift), (0.72, 0.1 - lift)], main, 0.22))
     body = pen.blob([(-0.3, -0.1), (0.3, -0.1), (0.56, 0.5), (0.6, 0.96), (0, 1.0), (-0.6, 0.96), (-0.56, 0.5)], main)
     look.mark(pen, body)
     pen.oval(0, 0.42, 0.2, 0.34, fill=pale, line=None)
@@ -56,7 +50,7 @@ def dog(pen: Pen, look: Look) -> None:
     """Standing, from the side: snout, floppy ear, raised tail."""
     main, shade = look.main, dark(look.main, 0.22)
     swing = 0.14 * (look.pose - 0.5)
-    _tail(pen, [(-0.72, 0.12), (-0.92, -0.2), (-0.84 - 2 * swing, -0.52)], main)
+    pen.tube([(-0.7, 0.16), (-0.92, -0.2), (-0.84 - 2 * swing, -0.52)], main, 0.22)
     for x, s, fill in ((-0.5, -1, shade), (0.34, 1, shade), (-0.62, 1, main), (0.46, -1, main)):
         pen.limb((x, 0.4), (x + s * swing, 0.88), 0.15, 0.12, fill)
     body = pen.blob([(-0.74, 0.1), (-0.3, -0.06), (0.3, -0.1), (0.62, 0.1), (0.6, 0.46), (0.1, 0.52), (-0.5, 0.52), (-0.8, 0.4)],
@@ -228,10 +222,10 @@ def elephant(pen: Pen, look: Look) -> None:
     look.mark(pen, body)
     curl = 0.3 * look.pose  # the trunk's tip swings forward and up
     trunk = [(0.78, -0.1), (0.9, 0.2), (0.86, 0.5 - curl / 2), (0.66 + 1.1 * curl, 0.66 - curl)]
-    pen.stroke(trunk, dark(main, 0.55), 0.28)
     head = pen.oval(0.52, -0.3, 0.4, 0.42, fill=main)
     look.mark(pen, head)
-    pen.stroke(trunk, main, 0.2)
+    pen.tube(trunk, main, 0.24)
+    pen.oval(0.66, -0.2, 0.2, 0.17, fill=main, line=None)  # the trunk grows out of the head
     pen.limb((0.66, 0.1), (0.86, 0.18), 0.06, 0.03, WHITE)
     pen.blob([(0.3, -0.62), (0.48, -0.3), (0.36, 0.1), (0.08, 0.2), (-0.18, -0.1), (-0.14, -0.5), (0.1, -0.7)], light(main, 0.2))
     pen.blob([(0.26, -0.5), (0.36, -0.28), (0.26, 0.0), (0.08, 0.06), (-0.06, -0.14), (-0.04, -0.42)], mix(main, PINK, 0.5), None)

@@ -14,8 +14,7 @@ LED = (255, 222, 70)
 
 def teapot(pen: Pen, look: Look) -> None:
     main = look.main
-    for colour, width in ((dark(main, 0.55), 0.24), (main, 0.16)):
-        pen.stroke([(-0.5, -0.02), (-0.92, -0.06), (-0.94, 0.4), (-0.52, 0.6)], colour, width)
+    pen.tube([(-0.5, -0.02), (-0.9, -0.06), (-0.92, 0.4), (-0.52, 0.6)], main, 0.19)
     pen.blob([(0.44, 0.62), (0.7, 0.36), (0.76, -0.02), (0.98, -0.26), (1.02, -0.1), (0.92, 0.3), (0.6, 0.78)], main)
     body = pen.blob([(-0.36, -0.26), (0.36, -0.26), (0.68, 0.2), (0.62, 0.7), (0.34, 0.94), (-0.34, 0.94), (-0.62, 0.7), (-0.68, 0.2)], main)
     look.mark(pen, body)
@@ -35,8 +34,7 @@ def cup(pen: Pen, look: Look) -> None:
     for s in (-1, 0, 1):
         x = -0.14 + 0.34 * s
         pen.stroke([(x, -0.5), (x + 0.1, -0.64), (x - 0.06, -0.78), (x + 0.04 * look.pose, -0.94)], (226, 230, 236), 0.09)
-    for colour, width in ((dark(main, 0.55), 0.26), (main, 0.17)):
-        pen.stroke([(0.5, 0.0), (0.96, -0.02), (0.98, 0.52), (0.48, 0.6)], colour, width)
+    pen.tube([(0.5, 0.0), (0.9, -0.02), (0.92, 0.52), (0.48, 0.6)], main, 0.21)
     body = pen.blob([(-0.78, -0.3), (-0.76, 0.4), (-0.64, 0.9), (-0.1, 1.0), (0.42, 0.9), (0.56, 0.4), (0.58, -0.3), (-0.1, -0.2)], main)
     look.mark(pen, body)
     pen.oval(-0.1, -0.3, 0.68, 0.16, fill=light(main, 0.4))
@@ -113,8 +111,7 @@ def umbrella(pen: Pen, look: Look) -> None:
     main = look.main
     pen = pen.inner(0, 0, tilt=16 * (look.pose - 0.5))
     handle = [(0, -0.5), (0, 0.72), (0.06, 0.92), (0.24, 0.92), (0.28, 0.74)]
-    pen.stroke(handle, dark(WOOD, 0.6), 0.13)
-    pen.stroke(handle, WOOD, 0.075)
+    pen.tube(handle, WOOD, 0.1)
     pen.stroke([(0, -0.86), (0, -0.98)], INK, 0.07)
     rim = [(-0.98, 0.06), (-0.66, -0.08), (-0.34, 0.06), (0, -0.08), (0.34, 0.06), (0.66, -0.08), (0.98, 0.06)]
     arc = [(0.98 * math.cos(t), 0.06 - 0.94 * math.sin(t)) for t in (math.pi * k / 10 for k in range(11))]

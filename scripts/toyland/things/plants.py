@@ -42,8 +42,7 @@ def flower(pen: Pen, look: Look) -> None:
     """One big blossom with a face-on ring of petals, a stem and two leaves."""
     main = look.main
     lean = 0.16 * (look.pose - 0.5)
-    pen.stroke([(lean, -0.2), (0.02, 0.4), (0, 1.0)], dark(LEAF, 0.5), 0.15)
-    pen.stroke([(lean, -0.2), (0.02, 0.4), (0, 1.0)], LEAF, 0.09)
+    pen.tube([(lean, -0.2), (0.02, 0.4), (0, 1.0)], LEAF, 0.12)
     for s, y in ((-1, 0.66), (1, 0.54)):
         pen.blob([(0, y + 0.16), (s * 0.2, y - 0.14), (s * 0.56, y - 0.16), (s * 0.36, y + 0.12)], LEAF)
     for k in range(8):

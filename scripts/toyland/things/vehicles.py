@@ -93,9 +93,7 @@ def bicycle(pen: Pen, look: Look) -> None:
     frame = ([(-0.55, 0.42), (-0.2, -0.2), (0.36, -0.2), (0.02, 0.44), (-0.55, 0.42)], [(-0.24, -0.36), (0.02, 0.44)],
              [(0.55, 0.42), (0.32, -0.48)])
     for points in frame:
-        pen.stroke(points, dark(main, 0.5), 0.14, smooth=False)
-    for points in frame:
-        pen.stroke(points, main, 0.095, smooth=False)
+        look.mark(pen, pen.tube(points, main, 0.115, smooth=False))
     pen.limb((-0.4, -0.4), (-0.1, -0.38), 0.08, 0.05, INK)
     pen.stroke([(0.32, -0.48), (0.14, -0.56), (0.48, -0.58), (0.56, -0.46)], INK, 0.07)
     pen.oval(0.02, 0.44, 0.11, fill=(150, 154, 160))
