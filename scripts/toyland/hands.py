@@ -18,12 +18,13 @@ class Gesture:
     phrase: str  # "an open hand"
     turned: bool = False  # lies on its side, the thumb upward
     spread: float = 1.0  # how far the fingers fan out
+    close_up: tuple[float, float, float] = (0.0, 0.0, 1.0)  # shift and enlargement that fill a picture with it
 
 
 GESTURES: dict[str, Gesture] = {
-    "fist": Gesture((), "a fist"),
+    "fist": Gesture((), "a fist", close_up=(0.0, -0.42, 1.35)),
     "point": Gesture(("index",), "a hand pointing up with one finger"),
-    "thumbs up": Gesture(("thumb",), "a thumbs up", turned=True),
+    "thumbs up": Gesture(("thumb",), "a thumbs up", turned=True, close_up=(-0.3, 0.22, 1.12)),
     "peace": Gesture(("index", "middle"), "a hand showing a peace sign with two fingers", spread=1.5),
     "horns": Gesture(("index", "little"), "a hand making horns with two fingers"),
     "l": Gesture(("thumb", "index"), "a hand showing a thumb and a finger"),
@@ -74,8 +75,7 @@ def draw_close_up(sketch: Sketch, hand: Hand, sleeve: RGB) -> None:
     """One hand that fills the picture, with the end of its sleeve."""
     gesture, place = GESTURES[hand.gesture], hand.place
     pen = sketch.pen(place.x, place.y, place.scale, place.tilt, place.flip)
-    if gesture.turned:
-        pen = pen.inner(0, 0, tilt=-90)
+    pen = pen.inner(*gesture.close_up, tilt=-90 if gesture.turned else 0)
     skin = SKIN[hand.tone]
     pen.limb((0, 0.6), (0, 1.6), 0.3, 0.36, skin)
     pen.rect(-0.46, 1.02, 0.46, 3.0, sleeve, 0.08)

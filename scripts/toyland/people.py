@@ -32,6 +32,8 @@ EXPRESSIONS: dict[str, Expression] = {
     "surprised": Expression("surprised", 0.0, 0.11, 0.0, open=(0.11, 0.16), eye=1.25),
 }
 
+LIPS: dict[str, RGB] = {"woman": (196, 44, 64), "man": (120, 44, 40), "beard": (226, 120, 110)}
+
 HAIR_STYLES = ("short", "long", "curly", "bun", "spiky", "bald")
 
 
@@ -81,8 +83,8 @@ def draw_head(pen: Pen, person: Person) -> None:
         for s in (-1, 1):
             pen.oval(s * 0.4, 0.3, 0.12, 0.09, fill=mix(skin, (240, 90, 100), 0.35), line=None)
     if person.beard:
-        pen.blob([(-0.58, 0.1), (-0.42, 0.28), (0, 0.2), (0.42, 0.28), (0.58, 0.1), (0.54, 0.56), (0.3, 0.82), (0, 0.9), (-0.3, 0.82),
-                  (-0.54, 0.56)], hair)
+        pen.blob([(-0.58, 0.16), (-0.36, 0.34), (0, 0.27), (0.36, 0.34), (0.58, 0.16), (0.52, 0.58), (0.28, 0.8), (0, 0.86), (-0.28, 0.8),
+                  (-0.52, 0.58)], hair)
     brow = dark(hair, 0.35) if person.hair != "bald" else dark(skin, 0.6)
     for s, side in ((-1, "left"), (1, "right")):
         x, y = FACE_PARTS[f"{side}_eye"]
@@ -96,7 +98,7 @@ def draw_head(pen: Pen, person: Person) -> None:
         pen.stroke([(bx + s * 0.15, by + 0.03 - mood.slant / 2), (bx, by - 0.02), (bx - s * 0.14, by + 0.02 + mood.slant)], brow,
                    0.1 if man else 0.065)
     pen.stroke([(0.02, 0.08), (0.07, 0.22), (-0.03, 0.25)], dark(skin, 0.35), 0.05)
-    _mouth(pen, mood, dark(skin, 0.65) if man else (190, 40, 60))
+    _mouth(pen, mood, LIPS["beard" if person.beard else person.sex])
     _hair_front(pen, person.hair, hair)
     parts = {}
     for name, (x, y) in FACE_PARTS.items():

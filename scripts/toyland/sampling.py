@@ -86,7 +86,7 @@ def _person(rng: np.random.Generator, place: Place, arms: tuple[str, str]) -> Pe
         gestures=tuple(_pick(rng, FIGURE_GESTURES) if arm != "down" else "open" for arm in arms),
         arms=arms,
         place=place,
-        beard=bool(sex == "man" and rng.random() < 0.3),
+        beard=bool(sex == "man" and hair != "long" and rng.random() < 0.35),
     )
 
 
@@ -120,8 +120,8 @@ def face_scene(seed: int, style: str = "plain") -> Scene:
 
 def hand_scene(seed: int, style: str = "plain") -> Scene:
     rng = _rng("hand", seed)
-    scale = rng.uniform(0.38, 0.44)
-    place = Place(float(0.5 + rng.uniform(-0.04, 0.04)), float(0.48 + rng.uniform(-0.03, 0.03)), float(scale), float(rng.uniform(-12, 12)),
+    scale = rng.uniform(0.37, 0.42)
+    place = Place(float(0.5 + rng.uniform(-0.04, 0.04)), float(0.51 + rng.uniform(-0.02, 0.02)), float(scale), float(rng.uniform(-12, 12)),
                   bool(rng.random() < 0.5))
     hand = Hand(int(rng.integers(len(SKIN))), _pick(rng, tuple(GESTURES)), _pick(rng, CLOTHES), place)
     return Scene(_people_background(rng), style, _scene_seed(rng), hand=hand)

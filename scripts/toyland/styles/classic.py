@@ -17,7 +17,7 @@ def watercolor(layers: Layers) -> np.ndarray:
     wash = shift(layers.flat, *wobble)
     soft = blur(wash, 0.014)
     rim = np.abs(wash - soft).sum(-1)
-    pale = 0.38 + 0.62 * soft  # towards white paper
+    pale = 0.24 + 0.76 * soft  # towards white paper
     pigment = (noise(rng, side, 7) - 0.5) * 0.36 + (noise(rng, side, 40) - 0.5) * 0.14
     washed = saturate(pale, 1.25) * (1 - 0.28 * np.clip(rim, 0, 1))[..., None] + pigment[..., None] * (1 - pale) * 1.2
     x, y = coordinates(side)

@@ -1,5 +1,7 @@
 """Vehicles. Those that travel sideways look to the right."""
 
+import skia
+
 from marks import Look
 from palette import INK, WHITE, dark, light
 from sketch import Pen
@@ -84,8 +86,7 @@ def train(pen: Pen, look: Look) -> None:
 def bicycle(pen: Pen, look: Look) -> None:
     main = look.main
     for x in (-0.55, 0.55):
-        path = pen.oval(x, 0.42, 0.44, fill=None, line=None)
-        pen.path(path, None, TYRE, 0.09 * pen.scale)
+        pen.path(skia.Path.Circle(x, 0.42, 0.44), None, TYRE, 0.09 * pen.scale)
         for angle in range(0, 180, 45):
             spoke = pen.inner(x, 0.42, tilt=angle + 60 * look.pose)
             spoke.stroke([(-0.4, 0), (0.4, 0)], (170, 172, 180), 0.025)
