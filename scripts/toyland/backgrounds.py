@@ -29,27 +29,27 @@ def _cloud(pen: Pen, x: float, y: float, s: float, colour: RGB = WHITE) -> None:
          (x + 0.6 * s, y - 0.3 * s), (x + 1.3 * s, y - 0.2 * s), (x + 1.5 * s, y + 0.4 * s), (x, y + 0.5 * s)], colour)
 
 
-def _grass(pen, rng):
+def _grass(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (150, 212, 246)), (HORIZON, (112, 190, 84)))
     _cloud(pen, rng.uniform(0.1, 0.9), rng.uniform(0.08, 0.2), 0.08)
 
 
-def _snow(pen, rng):
+def _snow(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (172, 200, 226)), (HORIZON, (240, 246, 252)))
     for x, y in rng.uniform((0, 0), (1, 0.9), (14, 2)):
         pen.oval(x, y, 0.014, fill=WHITE)
 
 
-def _desert(pen, rng):
+def _desert(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (252, 214, 150)), (HORIZON, (226, 170, 92)))
     pen.oval(rng.uniform(0.1, 0.9), 0.16, 0.08, fill=(255, 244, 190))
 
 
-def _beach(pen, rng):
+def _beach(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (160, 222, 250)), (0.5, (54, 150, 206)), (HORIZON, (244, 220, 160)))
 
 
-def _sea(pen, rng):
+def _sea(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (176, 224, 250)), (0.7, (44, 120, 196)))
     for k in range(3):
         y = 0.79 + 0.07 * k
@@ -57,36 +57,36 @@ def _sea(pen, rng):
         pen.stroke([(x + 0.3 * i, y + 0.012 * (-1) ** i) for i in range(5)], (120, 184, 232), 0.016)
 
 
-def _underwater(pen, rng):
+def _underwater(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (62, 156, 214)), (0.86, (214, 196, 138)))
     for x, y in rng.uniform((0.02, 0.05), (0.98, 0.7), (7, 2)):
         pen.oval(x, y, 0.022, fill=(160, 212, 240))
 
 
-def _sky(pen, rng):
+def _sky(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (132, 200, 246)))
     for x, y in ((rng.uniform(0.05, 0.35), rng.uniform(0.08, 0.3)), (rng.uniform(0.6, 0.95), rng.uniform(0.7, 0.92))):
         _cloud(pen, x, y, rng.uniform(0.07, 0.11))
 
 
-def _night(pen, rng):
+def _night(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (30, 36, 88)), (0.72, (34, 62, 62)))
     for x, y in rng.uniform((0, 0), (1, 0.6), (12, 2)):
         pen.oval(x, y, 0.01, fill=(250, 244, 200))
     pen.oval(rng.choice((0.13, 0.87)), 0.14, 0.075, fill=(250, 240, 180))
 
 
-def _room(pen, rng):
+def _room(pen: Pen, rng: np.random.Generator) -> None:
     wall = ((238, 214, 190), (206, 222, 206), (212, 208, 234))[rng.integers(3)]
     _bands(pen, (-0.1, wall), (0.72, (166, 112, 70)), (0.75, (190, 136, 88)))
 
 
-def _table(pen, rng):
+def _table(pen: Pen, rng: np.random.Generator) -> None:
     wall = ((222, 230, 222), (246, 226, 196), (206, 220, 236))[rng.integers(3)]
     _bands(pen, (-0.1, wall), (0.7, (170, 108, 60)), (0.86, (132, 80, 44)))
 
 
-def _street(pen, rng):
+def _street(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (190, 218, 236)))
     x = -0.05
     while x < 1.0:  # a row of pale houses that does not compete with what stands before it
@@ -96,7 +96,7 @@ def _street(pen, rng):
     _bands(pen, (HORIZON, (176, 172, 170)), (0.74, (112, 114, 122)))
 
 
-def _space(pen, rng):
+def _space(pen: Pen, rng: np.random.Generator) -> None:
     _bands(pen, (-0.1, (22, 18, 52)))
     for x, y in rng.uniform((0, 0), (1, 1), (22, 2)):
         pen.oval(x, y, rng.uniform(0.007, 0.013), fill=(240, 240, 255))

@@ -4,7 +4,7 @@ A class draws itself through a `Look`: it takes its colours from it, calls `mark
 says with `anchor` where a hat, a face or a scarf would sit. The base world uses looks without patterns and wear; subjects use both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import skia
@@ -49,21 +49,21 @@ def _bars(bounds: skia.Rect, dx: float, dy: float, pitch: float, share: float = 
     return bars
 
 
-def _grid(bounds: skia.Rect, pitch: float, stagger: bool):
+def _grid(bounds: skia.Rect, pitch: float, stagger: bool) -> Iterator[tuple[float, float]]:
     """Centres of a regular grid over the bounds, every second row moved by half a pitch."""
     row = 0
     y = bounds.top() + pitch * 0.35
     while y < bounds.bottom() + pitch / 2:
         x = bounds.left() + (pitch / 2 if stagger and row % 2 else 0.0) + pitch * 0.1
         while x < bounds.right() + pitch / 2:
-            yield row, x, y
+            yield x, y
             x += pitch
         y += pitch * (0.85 if stagger else 1.0)
         row += 1
 
 
 def _spots(bounds: skia.Rect) -> list[skia.Path]:
-    return [skia.Path.Circle(x, y, 0.125) for _, x, y in _grid(bounds, 0.44, True)]
+    return [skia.Path.Circle(x, y, 0.125) for x, y in _grid(bounds, 0.44, True)]
 
 
 def _checks(bounds: skia.Rect) -> list[skia.Path]:
@@ -108,7 +108,7 @@ def _star_path(x: float, y: float, r: float) -> skia.Path:
 
 
 def _stars(bounds: skia.Rect) -> list[skia.Path]:
-    return [_star_path(x, y, 0.2) for _, x, y in _grid(bounds, 0.5, True)]
+    return [_star_path(x, y, 0.2) for x, y in _grid(bounds, 0.5, True)]
 
 
 PATTERNS: dict[str, Callable[[skia.Rect], list[skia.Path]]] = {
@@ -188,8 +188,8 @@ def _star(pen: Pen, colour: RGB) -> None:
 def _heart(pen: Pen, colour: RGB) -> None:
     path = skia.Path()
     path.moveTo(0, 0.85)
-    for s in (-1, 1):
-        path.cubicTo(s * 1.5, -0.2, s * 0.7, -1.2, 0, -0.4) if s < 0 else path.cubicTo(0.7, -1.2, 1.5, -0.2, 0, 0.85)
+    path.cubicTo(-1.5, -0.2, -0.7, -1.2, 0, -0.4)
+    path.cubicTo(0.7, -1.2, 1.5, -0.2, 0, 0.85)
     path.close()
     pen.path(path, colour)
 
@@ -199,7 +199,8 @@ def _disc(pen: Pen, colour: RGB) -> None:
 
 
 def _moustache(pen: Pen, colour: RGB) -> None:
-    pen.blob([(0, -0.15), (0.5, -0.25), (1.1, 0.2), (0.5, 0.3), (0, 0.1), (-0.5, 0.3), (-1.1, 0.2), (-0.5, -0.25)], colour)
+    pen.blob([(0, -0.15), (0.5, -0.25), (1.1, 0.2), (0.5, 0.3), (0, 0.1), (-0.5, 0.3), (-1.1, 0.2), (-0.5, -0.25)],
+             colour)
 
 
 WEAR: dict[str, Callable[[Pen, RGB], None]] = {

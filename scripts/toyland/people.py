@@ -158,12 +158,11 @@ def draw_figure(sketch: Sketch, person: Person) -> None:
 
 
 def draw_close_up(sketch: Sketch, person: Person) -> None:
-    """A head that fills the picture, on its shoulders."""
+    """A head that fills the picture, on its pen."""
     place = person.place
     pen = sketch.pen(place.x, place.y, place.scale, place.tilt, place.flip)
-    shoulders = pen.inner(0, 0)
     if person.hair == "long":
-        shoulders.rect(-0.74, 0.3, 0.74, 1.1, dark(HAIR[person.hair_colour], 0.15), 0.2)
-    shoulders.limb((0, 0.5), (0, 1.1), 0.26, 0.3, dark(SKIN[person.tone], 0.12))
-    shoulders.blob([(-0.3, 0.94), (0.3, 0.94), (0.9, 1.1), (1.2, 1.6), (1.2, 2.4), (-1.2, 2.4), (-1.2, 1.6), (-0.9, 1.1)], named(person.top))
+        pen.rect(-0.74, 0.3, 0.74, 1.1, dark(HAIR[person.hair_colour], 0.15), 0.2)
+    pen.limb((0, 0.5), (0, 1.1), 0.26, 0.3, dark(SKIN[person.tone], 0.12))
+    pen.blob([(-0.3, 0.94), (0.3, 0.94), (0.9, 1.1), (1.2, 1.6), (1.2, 2.4), (-1.2, 2.4), (-1.2, 1.6), (-0.9, 1.1)], named(person.top))
     draw_head(pen, person)

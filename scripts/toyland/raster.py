@@ -95,7 +95,8 @@ class Layers:
         def code(shape: Shape) -> RGB:
             return (number[id(shape)] % 256, number[id(shape)] // 256, 0)
 
-        codes = self.draw(fill=code, line=lambda shape: (code(shape), shape.width) if shape.fill is None else None, smooth=False)
+        codes = self.draw(fill=code, line=lambda shape: (code(shape), shape.width) if shape.fill is None else None,
+                          smooth=False)
         codes = (codes[..., :2] * 255 + 0.5).astype(np.int32)
         return codes[..., 0] + 256 * codes[..., 1]
 

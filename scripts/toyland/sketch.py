@@ -13,6 +13,7 @@ import skia
 from palette import RGB, dark
 
 Point = tuple[float, float]
+Line = RGB | str | None  # an outline: a colour, "auto" for the fill made darker, None for none
 OUTLINE = 0.016  # of the picture's side: one pixel at 64x64
 
 
@@ -33,7 +34,8 @@ class Sketch:
     faces: list[tuple[skia.Rect, str, dict[str, Point]]] = field(default_factory=list)  # bounds, expression, parts
     hands: list[tuple[skia.Rect, str]] = field(default_factory=list)  # bounds, gesture
 
-    def pen(self, x: float, y: float, scale: float, tilt: float = 0.0, flip: bool = False, behind: bool = False) -> "Pen":
+    def pen(self, x: float, y: float, scale: float, tilt: float = 0.0, flip: bool = False,
+            behind: bool = False) -> "Pen":
         matrix = skia.Matrix()
         matrix.setTranslate(x, y)
         matrix.preRotate(tilt)
@@ -74,7 +76,8 @@ def taper_path(a: Point, b: Point, ra: float, rb: float) -> skia.Path:
     angle = math.atan2(b[1] - a[1], b[0] - a[0])
     lean = math.acos(max(-1.0, min(1.0, (ra - rb) / max(1e-6, math.hypot(b[0] - a[0], b[1] - a[1])))))
     outline = []
-    for centre, radius, start, sweep in ((a, ra, angle + lean, 2 * math.pi - 2 * lean), (b, rb, angle - lean, 2 * lean)):
+    for centre, radius, start, sweep in ((a, ra, angle + lean, 2 * math.pi - 2 * lean),
+                                         (b, rb, angle - lean, 2 * lean)):
         for k in range(9):
             t = start + sweep * k / 8
             outline.append((centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)))
@@ -82,12 +85,13 @@ def taper_path(a: Point, b: Point, ra: float, rb: float) -> skia.Path:
 
 
 class Pen:
-    """Draws in one thing's own frame. `fill` None leaves a shape open; `line` "auto" is the fill made darker, None is no outline."""
+    """Draws in one thing's own frame; `fill` None leaves a shape open."""
 
-    def __init__(self, sketch: Sketch, matrix: skia.Matrix, scale: float, behind: bool):
+    def __init__(self, sketch: Sketch, matrix: skia.Matrix, scale: float, behind: bool) -> None:
         self.sketch, self.matrix, self.scale, self.behind = sketch, matrix, scale, behind
 
-    def inner(self, x: float, y: float, scale: float = 1.0, tilt: float = 0.0, flip: bool = False, tall: float = 1.0) -> "Pen":
+    def inner(self, x: float, y: float, scale: float = 1.0, tilt: float = 0.0, flip: bool = False,
+              tall: float = 1.0) -> "Pen":
         """A pen for a part of the thing, in the part's own frame; `tall` stretches its height."""
         matrix = skia.Matrix.Concat(self.matrix, skia.Matrix())
         matrix.preTranslate(x, y)
@@ -95,7 +99,7 @@ class Pen:
         matrix.preScale(-scale if flip else scale, scale * tall)
         return Pen(self.sketch, matrix, self.scale * scale, self.behind)
 
-    def path(self, path: skia.Path, fill: RGB | None, line: RGB | str | None = "auto", width: float = OUTLINE) -> skia.Path:
+    def path(self, path: skia.Path, fill: RGB | None, line: Line = "auto", width: float = OUTLINE) -> skia.Path:
         """Adds a path of the local frame. `width` is in picture units; the outlines of tiny parts are thinner, so as not to drown them."""
         placed = skia.Path()
         path.transform(self.matrix, placed)
@@ -106,7 +110,8 @@ class Pen:
         self.sketch.shapes.append(Shape(placed, fill, line, width, self.behind))
         return path
 
-    def oval(self, x: float, y: float, rx: float, ry: float | None = None, fill: RGB | None = None, line="auto", tilt: float = 0.0):
+    def oval(self, x: float, y: float, rx: float, ry: float | None = None, fill: RGB | None = None,
+             line: Line = "auto", tilt: float = 0.0) -> skia.Path:
         path = skia.Path()
         ry = rx if ry is None else ry
         path.addOval(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry))
@@ -114,19 +119,20 @@ class Pen:
             path.transform(skia.Matrix.RotateDeg(tilt, skia.Point(x, y)))
         return self.path(path, fill, line)
 
-    def rect(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, r: float = 0.0, line="auto"):
+    def rect(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, r: float = 0.0,
+             line: Line = "auto") -> skia.Path:
         path = skia.Path()
         path.addRoundRect(skia.Rect.MakeLTRB(x0, y0, x1, y1), r, r)
         return self.path(path, fill, line)
 
-    def poly(self, points: Sequence[Point], fill: RGB, line="auto"):
+    def poly(self, points: Sequence[Point], fill: RGB, line: Line = "auto") -> skia.Path:
         return self.path(polygon_path(points), fill, line)
 
-    def blob(self, points: Sequence[Point], fill: RGB, line="auto"):
+    def blob(self, points: Sequence[Point], fill: RGB, line: Line = "auto") -> skia.Path:
         """A closed smooth shape through the points."""
         return self.path(smooth_path(points, True), fill, line)
 
-    def limb(self, a: Point, b: Point, ra: float, rb: float, fill: RGB, line="auto"):
+    def limb(self, a: Point, b: Point, ra: float, rb: float, fill: RGB, line: Line = "auto") -> skia.Path:
         return self.path(taper_path(a, b, ra, rb), fill, line)
 
     def tube(self, points: Sequence[Point], fill: RGB, width: float, smooth: bool = True) -> skia.Path:
@@ -138,7 +144,7 @@ class Pen:
         brush.getFillPath(spine, outline, resScale=200)
         return self.path(skia.Simplify(outline), fill)
 
-    def stroke(self, points: Sequence[Point], colour: RGB, width: float, smooth: bool = True):
+    def stroke(self, points: Sequence[Point], colour: RGB, width: float, smooth: bool = True) -> skia.Path:
         """An open line; its width is in the local frame, so that it grows with the thing."""
         path = smooth_path(points, False) if smooth and len(points) > 2 else polygon_path(points, False)
         return self.path(path, None, colour, width * self.scale)

@@ -43,9 +43,9 @@ def chalk(layers: Layers) -> np.ndarray:
     x, y = coordinates(side)
     dust = 0.5 * grain(rng, side, 64) + 0.5 * noise(rng, side, 30)
     strokes = 0.5 + 0.5 * np.sin((x + 0.7 * y) * 130 + 5 * noise(rng, side, 8))
-    fill = layers.front * np.clip(1.9 * strokes * dust, 0, 0.85)
+    fill = layers.front * np.clip(2.2 * strokes * dust, 0, 0.9)
     line = np.clip(layers.lines(0.026) * (0.45 + 1.1 * dust), 0, 1)
-    pale = 0.35 + 0.65 * layers.flat
+    pale = 0.42 + 0.58 * layers.flat
     drawn = board + (pale - board) * fill[..., None]
     return over(drawn, (246, 244, 232), line)
 
@@ -65,29 +65,36 @@ def pencil(layers: Layers) -> np.ndarray:
     return over(_paper(layers, (240, 238, 232)), (58, 58, 66), drawn)
 
 
+def _cut(layers: Layers, screen: np.ndarray, strength: np.ndarray, behind: float) -> np.ndarray:
+    """Where a tool has cut: along a screen (0..1) as widely as `strength` says, and along the contours of what is dark.
+
+    What is light is all cut away but for its contours; around the front a rim is cut, so that it stands out from the background.
+    """
+    front = layers.front > 0.5
+    cut = np.clip((np.where(front, strength, behind) - screen) * 6 + 0.5, 0, 1)
+    rim = np.clip(blur(layers.front, 0.012) * 6 - 1, 0, 1)
+    dark_here = blur(layers.tone, 0.02) < 0.4
+    contour = layers.lines(0.024, behind=False)
+    return np.where(front, cut + (dark_here - cut) * contour, np.maximum(cut, rim))
+
+
 def gold(layers: Layers) -> np.ndarray:
-    """Engraved in gold on black: waved lines, thick where it is light; the background is a few of them."""
+    """Engraved in gold on black along waved lines."""
     x, y = coordinates(layers.side)
     wave = np.abs((y * 21 + 0.35 * np.sin(x * 18)) % 1 - 0.5) * 2
-    strength = np.where(layers.front > 0.5, layers.tone * 1.5 - 0.15, 0.22)
-    cut = np.clip((strength - wave) * 5 + 0.5, 0, 1) * (strength > 0.05)
-    drawn = np.maximum(cut * 0.9, layers.lines(0.024, behind=False))
-    drawn = np.where(layers.front > 0.5, np.where(layers.lines(0.03, behind=False) > 0.5, 0.0, drawn), drawn)
-    metal = ramp(np.clip(0.5 + 0.5 * np.sin((x + y) * 7), 0, 1), (206, 148, 40), (255, 230, 140))
+    cut = _cut(layers, wave, layers.tone * 1.6 - 0.25, 0.1)
+    metal = ramp(0.5 + 0.5 * np.sin((x + y) * 7), (206, 148, 40), (255, 230, 140))
     base = np.array([0.06, 0.05, 0.05], np.float32)
-    return base + (metal - base) * drawn[..., None]
+    return base + (metal - base) * cut[..., None]
 
 
 def woodcut(layers: Layers) -> np.ndarray:
-    """Black blocks on cream, with light carved out along rings around the middle; only middle tones keep the marks of the gouge."""
+    """A print from a wooden block, carved along rings around the middle: black on cream."""
     rng, side = layers.rng(1), layers.side
     x, y = coordinates(side)
     rings = np.hypot(x - 0.5, (y - 0.55) * 1.1) * 15 + 1.1 * noise(rng, side, 6)
-    gouge = np.abs(rings % 1 - 0.5) * 2
-    strength = np.where(layers.front > 0.5, layers.tone * 2.2 - 0.35, 0.3)
-    carved = np.clip((strength - gouge) * 7, 0, 1)
-    carved = carved * (1 - layers.lines(0.03, behind=False))
-    return over(_paper(layers, (28, 20, 18)), (242, 226, 190), carved)
+    cut = _cut(layers, np.abs(rings % 1 - 0.5) * 2, layers.tone * 2.4 - 0.6, 0.2)
+    return over(_paper(layers, (28, 20, 18)), (242, 226, 190), cut)
 
 
 STYLES = (

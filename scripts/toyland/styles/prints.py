@@ -19,7 +19,7 @@ def halftone(layers: Layers) -> np.ndarray:
     """A newspaper's black dots, large where it is dark."""
     tone = layers.tone + (1 - layers.tone) * 0.6 * (1 - layers.front)
     dots = _dots(layers.side, 25)
-    ink = np.clip((0.78 * np.sqrt(np.clip(1.02 - tone, 0, 1)) - dots) * 9 + 0.5, 0, 1)
+    ink = np.clip((0.66 * np.sqrt(np.clip(1 - tone**0.7, 0, 1)) - dots) * 9 + 0.5, 0, 1)
     ink = np.maximum(ink, 0.85 * layers.lines(0.014, behind=False))
     return over(np.broadcast_to(np.array([0.91, 0.89, 0.83], np.float32), layers.plain.shape), (30, 30, 34), ink)
 
@@ -55,7 +55,8 @@ def vaporwave(layers: Layers) -> np.ndarray:
     sky = over(sky, (255, 214, 90), sun.astype(np.float32))
     depth = 0.12 / np.maximum(y - 0.68, 0.012)
     grid = (np.abs((x - 0.5) * depth * 5 % 1 - 0.5) > 0.42) | (depth * 3.2 % 1 < 0.14)
-    floor = over(np.broadcast_to(np.array([0.12, 0.04, 0.3], np.float32), sky.shape), (60, 240, 250), grid.astype(np.float32))
+    floor = over(np.broadcast_to(np.array([0.12, 0.04, 0.3], np.float32), sky.shape), (60, 240, 250),
+                 grid.astype(np.float32))
     scene = np.where((y > 0.7)[..., None], floor, sky)
     front = layers.front[..., None]
     figure = ramp(layers.tone, (30, 0, 90), (214, 30, 190), (255, 110, 220), (90, 240, 255), (240, 255, 255))
@@ -70,7 +71,8 @@ def paper_cut(layers: Layers) -> np.ndarray:
     # The outermost contour is cut away as well, so the sheet begins where the front is whole.
     sheet = np.maximum(layers.front * (1 - layers.lines(0.026, behind=False)), frame)
     below = np.roll(blur(sheet, 0.01), (layers.side // 45, layers.side // 60), (0, 1))
-    ground = over(np.broadcast_to(np.array([0.98, 0.94, 0.85], np.float32), layers.plain.shape), (120, 80, 70), 0.55 * below)
+    ground = over(np.broadcast_to(np.array([0.98, 0.94, 0.85], np.float32), layers.plain.shape), (120, 80, 70),
+                  0.55 * below)
     return over(ground, (206, 24, 36), sheet)
 
 

@@ -92,9 +92,9 @@ def pointillism(layers: Layers) -> np.ndarray:
     rng = layers.rng(1)
     source = saturate(layers.flat, 1.5)
     canvas, pixels = layers.canvas((248, 240, 222))
-    for count, radius in ((24, 0.019), (25, 0.015)):
+    for count, radius in ((25, 0.019), (28, 0.014)):
         points = _jittered(rng, count, 0.8)
-        colours = _sample(source, points) + rng.normal(0, 24, (len(points), 3))
+        colours = _sample(source, points) + rng.normal(0, 20, (len(points), 3))
         for (x, y), colour in zip(points.tolist(), colours.tolist()):
             canvas.drawCircle(x, y, radius, skia.Paint(AntiAlias=True, Color=skia_colour(colour)))
     return pixels()

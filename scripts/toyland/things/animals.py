@@ -1,7 +1,7 @@
 """Animals: ten silhouettes that cannot be taken for each other."""
 
 from marks import Look
-from palette import INK, WHITE, dark, light, mix
+from palette import INK, RGB, WHITE, dark, light, mix
 from sketch import Pen
 from things.base import ThingClass
 
@@ -9,7 +9,7 @@ PINK = (246, 150, 160)
 BEAK = (248, 166, 40)
 
 
-def _eye(pen: Pen, x: float, y: float, r: float, iris=WHITE) -> None:
+def _eye(pen: Pen, x: float, y: float, r: float, iris: RGB = WHITE) -> None:
     """An eye with a highlight; INK on a light iris, so that it shows on every coat."""
     pen.oval(x, y, r, fill=iris, line=INK)
     pen.oval(x, y, r * 0.55, r * 0.8, fill=INK, line=None)
@@ -53,10 +53,12 @@ def dog(pen: Pen, look: Look) -> None:
     pen.tube([(-0.7, 0.16), (-0.92, -0.2), (-0.84 - 2 * swing, -0.52)], main, 0.22)
     for x, s, fill in ((-0.5, -1, shade), (0.34, 1, shade), (-0.62, 1, main), (0.46, -1, main)):
         pen.limb((x, 0.4), (x + s * swing, 0.88), 0.15, 0.12, fill)
-    body = pen.blob([(-0.74, 0.1), (-0.3, -0.06), (0.3, -0.1), (0.62, 0.1), (0.6, 0.46), (0.1, 0.52), (-0.5, 0.52), (-0.8, 0.4)],
+    body = pen.blob([(-0.74, 0.1), (-0.3, -0.06), (0.3, -0.1), (0.62, 0.1), (0.6, 0.46), (0.1, 0.52), (-0.5, 0.52),
+                     (-0.8, 0.4)],
                     main)
     look.mark(pen, body)
-    head = pen.blob([(0.12, -0.74), (0.42, -0.84), (0.66, -0.68), (1.0, -0.52), (1.02, -0.3), (0.72, -0.2), (0.56, 0.12),
+    head = pen.blob([(0.12, -0.74), (0.42, -0.84), (0.66, -0.68), (1.0, -0.52), (1.02, -0.3), (0.72, -0.2),
+                     (0.56, 0.12),
                      (0.22, 0.12), (0.08, -0.3)], main)
     look.mark(pen, head)
     pen.oval(0.84, -0.33, 0.2, 0.13, fill=light(main, 0.45), line=None)
@@ -107,7 +109,8 @@ def bird(pen: Pen, look: Look) -> None:
         pen.stroke([(x, 0.5), (x + 0.03, 0.95), (x + 0.2, 0.97)], dark(BEAK, 0.3), 0.06, smooth=False)
     pen.poly([(-0.5, 0.05), (-1.05, -0.12 - 0.2 * look.pose), (-1.0, 0.3), (-0.5, 0.36)], dark(main, 0.35))
     pen.poly([(0.74, -0.52), (1.1, -0.36), (0.72, -0.24)], BEAK)
-    body = pen.blob([(0.42, -0.86), (0.74, -0.62), (0.76, -0.3), (0.62, 0.3), (0.2, 0.62), (-0.34, 0.54), (-0.66, 0.2), (-0.3, -0.1),
+    body = pen.blob([(0.42, -0.86), (0.74, -0.62), (0.76, -0.3), (0.62, 0.3), (0.2, 0.62), (-0.34, 0.54), (-0.66, 0.2),
+                     (-0.3, -0.1),
                      (0.02, -0.4), (0.12, -0.74)], main)
     look.mark(pen, body)
     pen.blob([(0.66, 0.0), (0.58, 0.28), (0.22, 0.56), (-0.1, 0.52), (0.3, 0.3)], light(main, 0.6), None)
@@ -125,7 +128,8 @@ def owl(pen: Pen, look: Look) -> None:
     """On a branch, from the front: two huge eyes."""
     main = look.main
     pen.limb((-1.0, 0.88), (1.0, 0.8), 0.09, 0.07, (112, 74, 44))
-    body = pen.blob([(-0.56, -0.92), (-0.26, -0.76), (0.26, -0.76), (0.56, -0.92), (0.64, -0.4), (0.66, 0.3), (0.4, 0.78), (0, 0.9),
+    body = pen.blob([(-0.56, -0.92), (-0.26, -0.76), (0.26, -0.76), (0.56, -0.92), (0.64, -0.4), (0.66, 0.3),
+                     (0.4, 0.78), (0, 0.9),
                      (-0.4, 0.78), (-0.66, 0.3), (-0.64, -0.4)], main)
     look.mark(pen, body)
     pen.oval(0, 0.32, 0.36, 0.42, fill=light(main, 0.55), line=None)
@@ -154,7 +158,8 @@ def penguin(pen: Pen, look: Look) -> None:
         pen.oval(s * 0.26, 0.92, 0.26, 0.1, fill=BEAK)
         flipper = pen.inner(s * 0.46, -0.12, tilt=-s * (12 + 46 * look.pose))
         flipper.blob([(-0.1, -0.08), (0.1, -0.08), (0.13, 0.4), (0, 0.66), (-0.13, 0.4)], dark(main, 0.12))
-    body = pen.blob([(0, -0.98), (0.34, -0.86), (0.44, -0.5), (0.56, 0.1), (0.54, 0.66), (0.3, 0.92), (-0.3, 0.92), (-0.54, 0.66),
+    body = pen.blob([(0, -0.98), (0.34, -0.86), (0.44, -0.5), (0.56, 0.1), (0.54, 0.66), (0.3, 0.92), (-0.3, 0.92),
+                     (-0.54, 0.66),
                      (-0.56, 0.1), (-0.44, -0.5), (-0.34, -0.86)], main)
     look.mark(pen, body)
     pen.blob([(0, -0.2), (0.3, 0.0), (0.4, 0.5), (0.24, 0.84), (-0.24, 0.84), (-0.4, 0.5), (-0.3, 0.0)], WHITE, None)
@@ -172,10 +177,12 @@ def penguin(pen: Pen, look: Look) -> None:
 def fish(pen: Pen, look: Look) -> None:
     main, fin = look.main, dark(look.main, 0.22)
     wag = 0.16 * (look.pose - 0.5)
-    pen.blob([(-0.5, 0), (-0.9, -0.5 + wag), (-1.06, -0.46 + wag), (-0.84, wag), (-1.06, 0.46 + wag), (-0.9, 0.5 + wag)], fin)
+    pen.blob([(-0.5, 0), (-0.9, -0.5 + wag), (-1.06, -0.46 + wag), (-0.84, wag), (-1.06, 0.46 + wag),
+              (-0.9, 0.5 + wag)], fin)
     pen.blob([(-0.3, -0.36), (-0.1, -0.74), (0.36, -0.6), (0.44, -0.36)], fin)
     pen.blob([(-0.06, 0.36), (-0.2, 0.66), (0.2, 0.6), (0.24, 0.36)], fin)
-    body = pen.blob([(-0.66, 0), (-0.3, -0.38), (0.3, -0.5), (0.82, -0.24), (0.98, 0.04), (0.78, 0.3), (0.3, 0.5), (-0.3, 0.38)], main)
+    body = pen.blob([(-0.66, 0), (-0.3, -0.38), (0.3, -0.5), (0.82, -0.24), (0.98, 0.04), (0.78, 0.3), (0.3, 0.5),
+                     (-0.3, 0.38)], main)
     look.mark(pen, body)
     pen.stroke([(0.42, -0.4), (0.3, -0.02), (0.42, 0.4)], dark(main, 0.45), 0.05)
     pen.blob([(0.16, 0.06), (-0.18, -0.02), (-0.22, 0.22), (0.0, 0.26)], fin)
@@ -198,7 +205,8 @@ def turtle(pen: Pen, look: Look) -> None:
     pen.limb((0.6, 0.46), (0.84, 0.06), 0.17, 0.14, skin)
     pen.oval(0.84, -0.02, 0.22, 0.2, fill=skin)
     _eye(pen, 0.9, -0.06, 0.09)
-    shell = pen.blob([(-0.84, 0.52), (-0.74, 0.0), (-0.36, -0.42), (0.1, -0.46), (0.5, -0.12), (0.66, 0.5), (0.0, 0.58)], main)
+    shell = pen.blob([(-0.84, 0.52), (-0.74, 0.0), (-0.36, -0.42), (0.1, -0.46), (0.5, -0.12), (0.66, 0.5),
+                      (0.0, 0.58)], main)
     look.mark(pen, shell)
     plate = [(-0.24, -0.18), (0.1, -0.2), (0.24, 0.1), (0.08, 0.36), (-0.26, 0.36), (-0.4, 0.08)]
     pen.poly(plate, light(main, 0.25))
@@ -218,7 +226,8 @@ def elephant(pen: Pen, look: Look) -> None:
     pen.stroke([(-0.86, 0.0), (-1.0, 0.3), (-0.94, 0.46)], dark(main, 0.5), 0.07)
     for x, s, fill in ((-0.42, -1, shade), (0.22, 1, shade), (-0.66, 1, main), (0.02, -1, main)):
         pen.limb((x, 0.4), (x + s * swing, 0.86), 0.17, 0.15, fill)
-    body = pen.blob([(-0.88, -0.06), (-0.5, -0.46), (0.1, -0.5), (0.42, -0.1), (0.3, 0.5), (-0.3, 0.56), (-0.84, 0.46)], main)
+    body = pen.blob([(-0.88, -0.06), (-0.5, -0.46), (0.1, -0.5), (0.42, -0.1), (0.3, 0.5), (-0.3, 0.56),
+                     (-0.84, 0.46)], main)
     look.mark(pen, body)
     curl = 0.3 * look.pose  # the trunk's tip swings forward and up
     trunk = [(0.78, -0.1), (0.9, 0.2), (0.86, 0.5 - curl / 2), (0.66 + 1.1 * curl, 0.66 - curl)]
@@ -227,8 +236,10 @@ def elephant(pen: Pen, look: Look) -> None:
     pen.tube(trunk, main, 0.24)
     pen.oval(0.66, -0.2, 0.2, 0.17, fill=main, line=None)  # the trunk grows out of the head
     pen.limb((0.66, 0.1), (0.86, 0.18), 0.06, 0.03, WHITE)
-    pen.blob([(0.3, -0.62), (0.48, -0.3), (0.36, 0.1), (0.08, 0.2), (-0.18, -0.1), (-0.14, -0.5), (0.1, -0.7)], light(main, 0.2))
-    pen.blob([(0.26, -0.5), (0.36, -0.28), (0.26, 0.0), (0.08, 0.06), (-0.06, -0.14), (-0.04, -0.42)], mix(main, PINK, 0.5), None)
+    pen.blob([(0.3, -0.62), (0.48, -0.3), (0.36, 0.1), (0.08, 0.2), (-0.18, -0.1), (-0.14, -0.5), (0.1, -0.7)],
+             light(main, 0.2))
+    pen.blob([(0.26, -0.5), (0.36, -0.28), (0.26, 0.0), (0.08, 0.06), (-0.06, -0.14), (-0.04, -0.42)],
+             mix(main, PINK, 0.5), None)
     _eye(pen, 0.66, -0.38, 0.09)
     look.anchor("top", pen, 0.48, -0.68, 0.3)
     look.anchor("eye", pen, 0.66, -0.38, 0.3)
@@ -268,5 +279,6 @@ CLASSES: dict[str, ThingClass] = {
     "fish": ThingClass(fish, ("orange", "yellow", "blue", "red", "purple", "green"), ("underwater",), floats=True),
     "turtle": ThingClass(turtle, ("green", "brown", "orange"), ("grass", "beach", "underwater")),
     "elephant": ThingClass(elephant, ("grey", "blue", "pink"), ("grass", "desert")),
-    "butterfly": ThingClass(butterfly, ("orange", "blue", "yellow", "purple", "pink", "red"), ("sky", "grass"), floats=True),
+    "butterfly": ThingClass(butterfly, ("orange", "blue", "yellow", "purple", "pink", "red"), ("sky", "grass"),
+                            floats=True),
 }

@@ -1,7 +1,7 @@
 """Buildings."""
 
 from marks import Look
-from palette import INK, WHITE, dark, light, mix
+from palette import INK, RGB, WHITE, dark, light, mix
 from sketch import Pen
 from things.base import ThingClass
 
@@ -30,7 +30,7 @@ def house(pen: Pen, look: Look) -> None:
     look.anchor("front", pen, 0, 0.2, 0.3)
 
 
-def _merlons(pen: Pen, x0: float, x1: float, y: float, count: int, colour) -> None:
+def _merlons(pen: Pen, x0: float, x1: float, y: float, count: int, colour: RGB) -> None:
     step = (x1 - x0) / (2 * count - 1)
     for k in range(count):
         pen.rect(x0 + 2 * k * step, y - 0.16, x0 + (2 * k + 1) * step, y + 0.05, colour)
@@ -52,8 +52,7 @@ def castle(pen: Pen, look: Look) -> None:
     pen.stroke([(0, -0.5), (0, -0.96)], INK, 0.05)
     pen.poly([(0.02, -0.98), (0.36 + 0.1 * look.pose, -0.84), (0.02, -0.72)], flags)
     pen.rect(-0.06, -0.26, 0.06, -0.04, INK, 0.06)
-    gate = pen.inner(0, 0)
-    gate.blob([(-0.22, 1.0), (-0.24, 0.6), (0, 0.36), (0.24, 0.6), (0.22, 1.0)], DOOR)
+    pen.blob([(-0.22, 1.0), (-0.24, 0.6), (0, 0.36), (0.24, 0.6), (0.22, 1.0)], DOOR)
     for x in (-0.1, 0.0, 0.1):
         pen.stroke([(x, 0.46), (x, 0.98)], dark(DOOR, 0.5), 0.035)
     look.anchor("top", pen, 0, -0.5, 0.3)
@@ -106,7 +105,8 @@ def windmill(pen: Pen, look: Look) -> None:
 
 
 CLASSES: dict[str, ThingClass] = {
-    "house": ThingClass(house, ("white", "yellow", "blue", "pink", "brown", "green"), ("grass", "snow", "street", "night")),
+    "house": ThingClass(house, ("white", "yellow", "blue", "pink", "brown", "green"),
+                        ("grass", "snow", "street", "night")),
     "castle": ThingClass(castle, ("grey", "brown", "yellow", "pink"), ("grass", "desert", "snow", "night")),
     "lighthouse": ThingClass(lighthouse, ("red", "blue", "black", "green"), ("sea", "beach", "night")),
     "windmill": ThingClass(windmill, ("brown", "white", "red", "grey", "blue"), ("grass", "snow", "night")),

@@ -22,12 +22,14 @@ def car(pen: Pen, look: Look) -> None:
     main = look.main
     pen = pen.inner(0, -0.02, 1.02)
     high = 0.12 * look.pose  # from a low coupe to a tall one
-    cabin = pen.blob([(-0.62, 0.14), (-0.5, -0.34 - high), (-0.3, -0.48 - high), (0.2, -0.48 - high), (0.42, -0.26), (0.64, 0.12), (0, 0.2)],
+    cabin = pen.blob([(-0.62, 0.14), (-0.5, -0.34 - high), (-0.3, -0.48 - high), (0.2, -0.48 - high), (0.42, -0.26),
+                      (0.64, 0.12), (0, 0.2)],
                      main)
     look.mark(pen, cabin)
     pen.poly([(-0.46, 0.06), (-0.38, -0.32 - high), (-0.06, -0.34 - high), (-0.06, 0.06)], GLASS)
     pen.poly([(0.04, 0.06), (0.04, -0.34 - high), (0.2, -0.32 - high), (0.46, 0.06)], GLASS)
-    body = pen.blob([(-0.96, 0.5), (-0.98, 0.2), (-0.8, 0.04), (-0.3, 0.04), (0.4, 0.04), (0.84, 0.12), (0.98, 0.32), (0.98, 0.54),
+    body = pen.blob([(-0.96, 0.5), (-0.98, 0.2), (-0.8, 0.04), (-0.3, 0.04), (0.4, 0.04), (0.84, 0.12), (0.98, 0.32),
+                     (0.98, 0.54),
                      (0.7, 0.64), (-0.7, 0.64)], main)
     look.mark(pen, body)
     pen.stroke([(-0.01, 0.1), (-0.01, 0.56)], dark(main, 0.5), 0.035)
@@ -106,7 +108,8 @@ def sailboat(pen: Pen, look: Look) -> None:
     main = look.main
     belly = 0.1 + 0.16 * look.pose
     pen.rect(-0.07, -0.96, 0.03, 0.5, WOOD)
-    sail = pen.blob([(0.08, -0.9), (0.1, -0.86), (0.5 + belly, -0.2), (0.78, 0.32), (0.74, 0.36), (0.4, 0.36), (0.1, 0.36), (0.08, 0.3),
+    sail = pen.blob([(0.08, -0.9), (0.1, -0.86), (0.5 + belly, -0.2), (0.78, 0.32), (0.74, 0.36), (0.4, 0.36),
+                     (0.1, 0.36), (0.08, 0.3),
                      (0.08, -0.3)], light(main, 0.82))
     look.mark(pen, sail)
     pen.blob([(-0.12, -0.66), (-0.14, 0.3), (-0.4, 0.34), (-0.66, 0.32), (-0.44, -0.1)], light(main, 0.5))
@@ -125,7 +128,8 @@ def airplane(pen: Pen, look: Look) -> None:
     pen = pen.inner(0, 0, tilt=-14 * look.pose)
     pen.poly([(-0.72, -0.1), (-1.0, -0.6), (-0.76, -0.6), (-0.4, -0.12)], dark(main, 0.25))
     pen.poly([(0.2, -0.1), (-0.06, -0.5), (0.1, -0.5), (0.5, -0.12)], dark(main, 0.35))
-    body = pen.blob([(-0.98, -0.14), (-0.5, -0.22), (0.4, -0.24), (0.84, -0.12), (1.0, 0.06), (0.8, 0.2), (0.3, 0.26), (-0.4, 0.16),
+    body = pen.blob([(-0.98, -0.14), (-0.5, -0.22), (0.4, -0.24), (0.84, -0.12), (1.0, 0.06), (0.8, 0.2), (0.3, 0.26),
+                     (-0.4, 0.16),
                      (-0.9, 0.0)], main)
     look.mark(pen, body)
     pen.poly([(0.62, -0.16), (0.86, -0.08), (0.9, 0.0), (0.64, 0.0)], GLASS)
@@ -145,7 +149,8 @@ def rocket(pen: Pen, look: Look) -> None:
     pen.blob([(-0.1, 0.52), (0.1, 0.52), (0.12, 0.66), (0, 0.76 + flame), (-0.12, 0.66)], (255, 226, 90), None)
     for s in (-1, 1):
         pen.blob([(s * 0.28, 0.02), (s * 0.66, 0.4), (s * 0.64, 0.74), (s * 0.5, 0.6), (s * 0.22, 0.5)], main)
-    body = pen.blob([(0, -1.0), (0.24, -0.72), (0.36, -0.24), (0.34, 0.24), (0.22, 0.56), (-0.22, 0.56), (-0.34, 0.24), (-0.36, -0.24),
+    body = pen.blob([(0, -1.0), (0.24, -0.72), (0.36, -0.24), (0.34, 0.24), (0.22, 0.56), (-0.22, 0.56), (-0.34, 0.24),
+                     (-0.36, -0.24),
                      (-0.24, -0.72)], light(main, 0.8))
     look.mark(pen, body)
     pen.blob([(0, -1.0), (0.15, -0.86), (0.25, -0.66), (0, -0.6), (-0.25, -0.66), (-0.15, -0.86)], main)
@@ -163,12 +168,14 @@ def balloon(pen: Pen, look: Look) -> None:
     main, second = look.main, look.accent
     for x in (-0.2, 0.2):
         pen.stroke([(2 * x, 0.2), (x, 0.72)], WOOD, 0.04)
-    envelope = pen.blob([(0, -0.98), (0.46, -0.86), (0.7, -0.42), (0.56, 0.06), (0.22, 0.44), (-0.22, 0.44), (-0.56, 0.06), (-0.7, -0.42),
+    envelope = pen.blob([(0, -0.98), (0.46, -0.86), (0.7, -0.42), (0.56, 0.06), (0.22, 0.44), (-0.22, 0.44),
+                         (-0.56, 0.06), (-0.7, -0.42),
                          (-0.46, -0.86)], main)
     if look.pattern:
         look.mark(pen, envelope)
     else:
-        pen.blob([(0, -0.97), (0.2, -0.8), (0.28, -0.4), (0.22, 0.06), (0.1, 0.44), (-0.1, 0.44), (-0.22, 0.06), (-0.28, -0.4), (-0.2, -0.8)],
+        pen.blob([(0, -0.97), (0.2, -0.8), (0.28, -0.4), (0.22, 0.06), (0.1, 0.44), (-0.1, 0.44), (-0.22, 0.06),
+                  (-0.28, -0.4), (-0.2, -0.8)],
                  second)
     pen.rect(-0.24, 0.4, 0.24, 0.5, dark(main, 0.4), 0.03)
     pen.rect(-0.22, 0.68, 0.22, 0.98, WOOD, 0.06)
@@ -179,7 +186,8 @@ def balloon(pen: Pen, look: Look) -> None:
 
 
 CLASSES: dict[str, ThingClass] = {
-    "car": ThingClass(car, ("red", "blue", "yellow", "green", "white", "black"), ("street", "grass", "desert", "snow", "night")),
+    "car": ThingClass(car, ("red", "blue", "yellow", "green", "white", "black"),
+                      ("street", "grass", "desert", "snow", "night")),
     "bus": ThingClass(bus, ("red", "yellow", "blue", "green", "orange"), ("street", "grass", "night")),
     "train": ThingClass(train, ("red", "green", "blue", "black"), ("grass", "desert", "snow", "night")),
     "bicycle": ThingClass(bicycle, ("red", "blue", "green", "orange", "pink"), ("street", "grass", "beach")),
