@@ -18,15 +18,20 @@ class Background:
 
 
 def _bands(pen: Pen, *bands: tuple[float, RGB]) -> None:
-    """Full-width areas, each from its top edge to the bottom of the picture; they overshoot so that no edge shows at the border."""
+    """Full-width areas, each from its top edge to the bottom of the picture; they overshoot so that no edge shows at
+    the border."""
     for top, colour in bands:
         pen.rect(-0.1, top, 1.1, 1.1, colour)
 
 
 def _cloud(pen: Pen, x: float, y: float, s: float, colour: RGB = WHITE) -> None:
     pen.blob(
-        [(x - 1.5 * s, y + 0.4 * s), (x - 1.2 * s, y - 0.2 * s), (x - 0.5 * s, y - 0.3 * s), (x, y - 0.8 * s),
-         (x + 0.6 * s, y - 0.3 * s), (x + 1.3 * s, y - 0.2 * s), (x + 1.5 * s, y + 0.4 * s), (x, y + 0.5 * s)], colour)
+        [
+            (x - 1.5 * s, y + 0.4 * s), (x - 1.2 * s, y - 0.2 * s), (x - 0.5 * s, y - 0.3 * s), (x, y - 0.8 * s),
+            (x + 0.6 * s, y - 0.3 * s), (x + 1.3 * s, y - 0.2 * s), (x + 1.5 * s, y + 0.4 * s), (x, y + 0.5 * s),
+        ],
+        colour,
+    )
 
 
 def _grass(pen: Pen, rng: np.random.Generator) -> None:

@@ -22,5 +22,6 @@ class HandBox(Box):
 @dataclass(frozen=True)
 class FaceBox(Box):
     expression: str
-    parts: dict[str,
-                tuple[float, float]] = field(default_factory=dict)  # left_eye, right_eye, left_brow, right_brow, mouth
+    parts: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # left_eye, right_eye, left_brow, right_brow, mouth

@@ -1,4 +1,5 @@
-"""What a picture's caption says. The scene's seed chooses between wordings, so that a caption is a function of its scene."""
+"""What a picture's caption says. The scene's seed chooses between wordings, so that a caption is a function of its
+scene."""
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _figure(person: Person, rng: np.random.Generator) -> str:
 
 
 def _group(people: tuple[Person, ...], rng: np.random.Generator) -> str:
-    """"three people", or who they are: "a man and two women"."""
+    """ "three people", or who they are: "a man and two women"."""
     if rng.random() < 0.4:
         return f"{COUNTS[len(people)]} people"
     sexes = [person.sex for person in people]

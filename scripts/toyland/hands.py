@@ -1,4 +1,5 @@
-"""Hands: a palm, four fingers and a thumb, each extended or folded. All five are always drawn, so a hand never has another number."""
+"""Hands: a palm, four fingers and a thumb, each extended or folded. All five are always drawn, so a hand never has
+another number."""
 
 import math
 from dataclasses import dataclass
@@ -40,12 +41,15 @@ _FINGERS: dict[str, tuple[float, float, float, float, float]] = {
     "middle": (0.1, -0.14, 0.84, 0.125, 4),
     "index": (0.33, -0.06, 0.74, 0.12, 17),
 }
-_PALM = [(-0.46, 0.0), (-0.2, -0.13), (0.2, -0.14), (0.44, -0.02), (0.46, 0.34), (0.28, 0.74), (-0.28, 0.74),
-         (-0.46, 0.36)]
+_PALM = [
+    (-0.46, 0.0), (-0.2, -0.13), (0.2, -0.14), (0.44, -0.02), (0.46, 0.34), (0.28, 0.74), (-0.28, 0.74),
+    (-0.46, 0.36),
+]
 
 
 def draw_hand(pen: Pen, skin: RGB, gesture: Gesture) -> skia.Rect:
-    """Draws a hand in a frame with its wrist at (0, 0.8) and its middle finger's tip near (0, -1); returns its bounds in the picture."""
+    """Draws a hand in a frame with its wrist at (0, 0.8) and its middle finger's tip near (0, -1); returns its bounds
+    in the picture."""
     first = len(pen.sketch.shapes)
     fold, crease = light(skin, 0.1), dark(skin, 0.4)
     whole = smooth_path(_PALM, closed=True)  # palm and extended digits are one outline
@@ -58,7 +62,7 @@ def draw_hand(pen: Pen, skin: RGB, gesture: Gesture) -> skia.Rect:
         tip = (0.92, 0.16) if gesture.turned else (0.86, -0.06)
         whole = skia.Op(whole, taper_path((0.26, 0.46), tip, 0.2, 0.115), skia.kUnion_PathOp)
     pen.path(whole, skin)
-    for name, (x, y, length, radius, _) in _FINGERS.items():
+    for name, (x, y, _, radius, _) in _FINGERS.items():
         if name not in gesture.extended:
             pen.limb((x, y), (x * 0.9, y + 0.36), radius * 1.05, radius, fold)
     if "thumb" in gesture.extended:

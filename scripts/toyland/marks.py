@@ -1,7 +1,8 @@
 """How an individual looks: its colours, the pattern on its body and what it wears.
 
-A class draws itself through a `Look`: it takes its colours from it, calls `mark` with each outline that carries the coat or the paint, and
-says with `anchor` where a hat, a face or a scarf would sit. The base world uses looks without patterns and wear; subjects use both.
+A class draws itself through a `Look`: it takes its colours from it, calls `mark` with each outline that carries the
+coat or the paint, and says with `anchor` where a hat, a face or a scarf would sit. The base world uses looks without
+patterns and wear; subjects use both.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ class Look:
         self.anchors[name] = (pen, x, y, size)
 
 
-# Patterns: shapes that cover a body's bounds; their pitch is fixed in the local frame, so that all parts of a body match.
+# Patterns: shapes that cover a body's bounds. Their pitch is fixed in the local frame, so that all parts match.
 
 
 def _bars(bounds: skia.Rect, dx: float, dy: float, pitch: float, share: float = 0.5) -> list[skia.Path]:
@@ -44,8 +45,14 @@ def _bars(bounds: skia.Rect, dx: float, dy: float, pitch: float, share: float = 
     bars = []
     for k in range(-int(reach / pitch) - 1, int(reach / pitch) + 2):
         a, b = (k - share / 2) * pitch, (k + share / 2) * pitch
-        bars.append(polygon_path([(cx + nx * t + dx * s * reach, cy + ny * t + dy * s * reach)
-                                  for t, s in ((a, -1), (a, 1), (b, 1), (b, -1))]))
+        bars.append(
+            polygon_path(
+                [
+                    (cx + nx * t + dx * s * reach, cy + ny * t + dy * s * reach)
+                    for t, s in ((a, -1), (a, 1), (b, 1), (b, -1))
+                ]
+            )
+        )
     return bars
 
 
@@ -94,8 +101,10 @@ def _half(bounds: skia.Rect) -> list[skia.Path]:
 def _patches(bounds: skia.Rect) -> list[skia.Path]:
     """Three big irregular patches, as on a cow."""
     w, h = bounds.width(), bounds.height()
-    return [_ellipse(bounds.left() + w * x, bounds.top() + h * y, w * rx, h * ry)
-            for x, y, rx, ry in ((0.2, 0.25, 0.24, 0.3), (0.72, 0.45, 0.2, 0.26), (0.35, 0.9, 0.22, 0.24))]
+    return [
+        _ellipse(bounds.left() + w * x, bounds.top() + h * y, w * rx, h * ry)
+        for x, y, rx, ry in ((0.2, 0.25, 0.24, 0.3), (0.72, 0.45, 0.2, 0.26), (0.35, 0.9, 0.22, 0.24))
+    ]
 
 
 def _ellipse(x: float, y: float, rx: float, ry: float) -> skia.Path:
@@ -199,8 +208,9 @@ def _disc(pen: Pen, colour: RGB) -> None:
 
 
 def _moustache(pen: Pen, colour: RGB) -> None:
-    pen.blob([(0, -0.15), (0.5, -0.25), (1.1, 0.2), (0.5, 0.3), (0, 0.1), (-0.5, 0.3), (-1.1, 0.2), (-0.5, -0.25)],
-             colour)
+    pen.blob(
+        [(0, -0.15), (0.5, -0.25), (1.1, 0.2), (0.5, 0.3), (0, 0.1), (-0.5, 0.3), (-1.1, 0.2), (-0.5, -0.25)], colour
+    )
 
 
 WEAR: dict[str, Callable[[Pen, RGB], None]] = {

@@ -35,12 +35,7 @@ SUBJECT_COLOURS: dict[str, RGB] = {
 
 # Six skin tones from light to dark, drawn equally often.
 SKIN: tuple[RGB, ...] = (
-    (255, 220, 196),
-    (244, 196, 160),
-    (224, 168, 124),
-    (190, 128, 84),
-    (144, 90, 56),
-    (100, 62, 42),
+    (255, 220, 196), (244, 196, 160), (224, 168, 124), (190, 128, 84), (144, 90, 56), (100, 62, 42),
 )
 
 HAIR: dict[str, RGB] = {

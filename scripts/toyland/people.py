@@ -9,8 +9,13 @@ from palette import HAIR, INK, RGB, SKIN, WHITE, dark, mix, named
 from scene import Person
 from sketch import Pen, Point, Sketch
 
-FACE_PARTS = {"left_eye": (-0.24, 0.04), "right_eye": (0.24, 0.04), "left_brow": (-0.25, -0.2), "right_brow": (0.25, -0.2),
-              "mouth": (0.0, 0.42)}
+FACE_PARTS = {
+    "left_eye": (-0.24, 0.04),
+    "right_eye": (0.24, 0.04),
+    "left_brow": (-0.25, -0.2),
+    "right_brow": (0.25, -0.2),
+    "mouth": (0.0, 0.42),
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,18 @@ HAIR_STYLES = ("short", "long", "curly", "bun", "spiky", "bald")
 
 def _hair_behind(pen: Pen, style: str, colour: RGB) -> None:
     if style == "long":
-        pen.blob([(0, -0.86), (0.6, -0.6), (0.76, 0.1), (0.78, 0.86), (0.4, 0.98), (-0.4, 0.98), (-0.78, 0.86), (-0.76, 0.1),
-                  (-0.6, -0.6)], dark(colour, 0.15))
+        pen.blob(
+            [
+                (0, -0.86), (0.6, -0.6), (0.76, 0.1), (0.78, 0.86), (0.4, 0.98), (-0.4, 0.98), (-0.78, 0.86),
+                (-0.76, 0.1), (-0.6, -0.6),
+            ],
+            dark(colour, 0.15),
+        )
     elif style == "curly":
-        ring = [(0.66 * math.cos(t), -0.22 + 0.62 * math.sin(t)) for t in (math.radians(20 + d) for d in range(130, 291, 32))]
+        ring = [
+            (0.66 * math.cos(t), -0.22 + 0.62 * math.sin(t))
+            for t in (math.radians(20 + d) for d in range(130, 291, 32))
+        ]
         for x, y in [(-0.66, 0.22), *ring, (0.66, 0.22), (0.7, -0.1), (0.5, -0.55)]:
             pen.oval(x, y, 0.27, fill=colour)
     elif style == "bun":
@@ -51,20 +64,41 @@ def _hair_behind(pen: Pen, style: str, colour: RGB) -> None:
 
 def _hair_front(pen: Pen, style: str, colour: RGB) -> None:
     if style == "short":
-        pen.blob([(-0.62, 0.02), (-0.64, -0.42), (-0.36, -0.76), (0.06, -0.84), (0.44, -0.72), (0.66, -0.36), (0.62, 0.02), (0.5, -0.24),
-                  (0.2, -0.36), (-0.2, -0.44), (-0.46, -0.3)], colour)
+        pen.blob(
+            [
+                (-0.62, 0.02), (-0.64, -0.42), (-0.36, -0.76), (0.06, -0.84), (0.44, -0.72), (0.66, -0.36),
+                (0.62, 0.02), (0.5, -0.24), (0.2, -0.36), (-0.2, -0.44), (-0.46, -0.3),
+            ],
+            colour,
+        )
     elif style == "long":
-        pen.blob([(-0.64, 0.3), (-0.68, -0.34), (-0.36, -0.78), (0.06, -0.86), (0.46, -0.72), (0.7, -0.3), (0.66, 0.3), (0.54, -0.14),
-                  (0.3, -0.42), (0.0, -0.5), (-0.34, -0.3), (-0.54, -0.06)], colour)
+        pen.blob(
+            [
+                (-0.64, 0.3), (-0.68, -0.34), (-0.36, -0.78), (0.06, -0.86), (0.46, -0.72), (0.7, -0.3), (0.66, 0.3),
+                (0.54, -0.14), (0.3, -0.42), (0.0, -0.5), (-0.34, -0.3), (-0.54, -0.06),
+            ],
+            colour,
+        )
     elif style == "curly":
         for x, y in ((-0.5, -0.46), (-0.24, -0.6), (0.06, -0.64), (0.34, -0.56), (0.54, -0.38)):
             pen.oval(x, y, 0.23, fill=colour)
     elif style == "bun":
-        pen.blob([(-0.62, -0.02), (-0.6, -0.46), (-0.3, -0.76), (0.3, -0.76), (0.6, -0.46), (0.62, -0.02), (0.42, -0.36), (0, -0.46),
-                  (-0.42, -0.36)], colour)
+        pen.blob(
+            [
+                (-0.62, -0.02), (-0.6, -0.46), (-0.3, -0.76), (0.3, -0.76), (0.6, -0.46), (0.62, -0.02),
+                (0.42, -0.36), (0, -0.46), (-0.42, -0.36),
+            ],
+            colour,
+        )
     elif style == "spiky":
-        pen.poly([(-0.62, 0.0), (-0.74, -0.44), (-0.52, -0.5), (-0.5, -0.86), (-0.2, -0.7), (0.0, -1.02), (0.2, -0.7), (0.5, -0.86),
-                  (0.54, -0.5), (0.74, -0.44), (0.62, 0.0), (0.44, -0.3), (0.2, -0.22), (0, -0.36), (-0.2, -0.22), (-0.44, -0.3)], colour)
+        pen.poly(
+            [
+                (-0.62, 0.0), (-0.74, -0.44), (-0.52, -0.5), (-0.5, -0.86), (-0.2, -0.7), (0.0, -1.02), (0.2, -0.7),
+                (0.5, -0.86), (0.54, -0.5), (0.74, -0.44), (0.62, 0.0), (0.44, -0.3), (0.2, -0.22), (0, -0.36),
+                (-0.2, -0.22), (-0.44, -0.3),
+            ],
+            colour,
+        )
 
 
 def draw_head(pen: Pen, person: Person) -> None:
@@ -76,15 +110,25 @@ def draw_head(pen: Pen, person: Person) -> None:
     _hair_behind(pen, person.hair, hair)
     for s in (-1, 1):
         pen.oval(s * 0.62, 0.08, 0.13, 0.17, fill=dark(skin, 0.08))
-    pen.blob([(0, -0.72), (0.44, -0.58), (0.62, -0.1), (0.56, 0.34), (jaw, 0.62), (0, 0.76), (-jaw, 0.62), (-0.56, 0.34),
-                     (-0.62, -0.1), (-0.44, -0.58)], skin)
+    pen.blob(
+        [
+            (0, -0.72), (0.44, -0.58), (0.62, -0.1), (0.56, 0.34), (jaw, 0.62), (0, 0.76), (-jaw, 0.62),
+            (-0.56, 0.34), (-0.62, -0.1), (-0.44, -0.58),
+        ],
+        skin,
+    )
     bounds = pen.sketch.shapes[-1].path.computeTightBounds()
     if not man:
         for s in (-1, 1):
             pen.oval(s * 0.4, 0.3, 0.12, 0.09, fill=mix(skin, (240, 90, 100), 0.35), line=None)
     if person.beard:
-        pen.blob([(-0.58, 0.16), (-0.36, 0.34), (0, 0.27), (0.36, 0.34), (0.58, 0.16), (0.52, 0.58), (0.28, 0.8), (0, 0.86), (-0.28, 0.8),
-                  (-0.52, 0.58)], hair)
+        pen.blob(
+            [
+                (-0.58, 0.16), (-0.36, 0.34), (0, 0.27), (0.36, 0.34), (0.58, 0.16), (0.52, 0.58), (0.28, 0.8),
+                (0, 0.86), (-0.28, 0.8), (-0.52, 0.58),
+            ],
+            hair,
+        )
     brow = dark(hair, 0.35) if person.hair != "bald" else dark(skin, 0.6)
     for s, side in ((-1, "left"), (1, "right")):
         x, y = FACE_PARTS[f"{side}_eye"]
@@ -95,8 +139,11 @@ def draw_head(pen: Pen, person: Person) -> None:
             pen.stroke([(x - 0.16, y - 0.06), (x, y - 0.14 * mood.eye), (x + 0.16, y - 0.06)], INK, 0.05)
         bx, by = FACE_PARTS[f"{side}_brow"]
         by -= mood.lift
-        pen.stroke([(bx + s * 0.15, by + 0.03 - mood.slant / 2), (bx, by - 0.02), (bx - s * 0.14, by + 0.02 + mood.slant)], brow,
-                   0.1 if man else 0.065)
+        pen.stroke(
+            [(bx + s * 0.15, by + 0.03 - mood.slant / 2), (bx, by - 0.02), (bx - s * 0.14, by + 0.02 + mood.slant)],
+            brow,
+            0.1 if man else 0.065,
+        )
     pen.stroke([(0.02, 0.08), (0.07, 0.22), (-0.03, 0.25)], dark(skin, 0.35), 0.05)
     _mouth(pen, mood, LIPS["beard" if person.beard else person.sex])
     _hair_front(pen, person.hair, hair)
@@ -110,13 +157,25 @@ def draw_head(pen: Pen, person: Person) -> None:
 def _mouth(pen: Pen, mood: Expression, lips: RGB) -> None:
     x, y = FACE_PARTS["mouth"]
     if mood.open is None:
-        pen.stroke([(x - 0.22, y - mood.curve / 2), (x, y + mood.curve / 2), (x + 0.22, y - mood.curve / 2)], lips, 0.08)
+        pen.stroke(
+            [(x - 0.22, y - mood.curve / 2), (x, y + mood.curve / 2), (x + 0.22, y - mood.curve / 2)], lips, 0.08
+        )
         return
     w, h = mood.open
     if mood.curve:  # a laugh: flat above, teeth in it
-        pen.blob([(x - w, y - h * 0.5), (x, y - h * 0.4), (x + w, y - h * 0.5), (x + w * 0.6, y + h * 0.6), (x, y + h * 0.9),
-                  (x - w * 0.6, y + h * 0.6)], (120, 20, 36), line=None)
-        pen.poly([(x - w * 0.75, y - h * 0.38), (x + w * 0.75, y - h * 0.38), (x + w * 0.6, y), (x - w * 0.6, y)], WHITE, None)
+        pen.blob(
+            [
+                (x - w, y - h * 0.5), (x, y - h * 0.4), (x + w, y - h * 0.5), (x + w * 0.6, y + h * 0.6),
+                (x, y + h * 0.9), (x - w * 0.6, y + h * 0.6),
+            ],
+            (120, 20, 36),
+            line=None,
+        )
+        pen.poly(
+            [(x - w * 0.75, y - h * 0.38), (x + w * 0.75, y - h * 0.38), (x + w * 0.6, y), (x - w * 0.6, y)],
+            WHITE,
+            None,
+        )
     else:
         pen.oval(x, y, w, h, fill=(120, 20, 36), line=lips)
 
@@ -145,8 +204,13 @@ def draw_figure(sketch: Sketch, person: Person) -> None:
         side.limb((0.22, 0.06), elbow, 0.1, 0.09, top)
         side.limb(elbow, wrist, 0.09, 0.08, top)
         angle = math.radians(turn)
-        hand = side.inner(wrist[0] + math.sin(angle) * 0.7 * _HAND, wrist[1] - math.cos(angle) * 0.7 * _HAND, _HAND, turn,
-                          flip=turn < 90)  # thumbs towards the head when raised, forward when hanging
+        hand = side.inner(
+            wrist[0] + math.sin(angle) * 0.7 * _HAND,
+            wrist[1] - math.cos(angle) * 0.7 * _HAND,
+            _HAND,
+            turn,
+            flip=turn < 90,
+        )  # thumbs towards the head when raised, forward when hanging
         sketch.hands.append((draw_hand(hand, skin, GESTURES[gesture]), gesture))
     if person.sex == "woman":
         pen.poly([(-0.22, 0.36), (0.22, 0.36), (0.34, 0.74), (-0.34, 0.74)], bottom)
@@ -164,5 +228,8 @@ def draw_close_up(sketch: Sketch, person: Person) -> None:
     if person.hair == "long":
         pen.rect(-0.74, 0.3, 0.74, 1.1, dark(HAIR[person.hair_colour], 0.15), 0.2)
     pen.limb((0, 0.5), (0, 1.1), 0.26, 0.3, dark(SKIN[person.tone], 0.12))
-    pen.blob([(-0.3, 0.94), (0.3, 0.94), (0.9, 1.1), (1.2, 1.6), (1.2, 2.4), (-1.2, 2.4), (-1.2, 1.6), (-0.9, 1.1)], named(person.top))
+    pen.blob(
+        [(-0.3, 0.94), (0.3, 0.94), (0.9, 1.1), (1.2, 1.6), (1.2, 2.4), (-1.2, 2.4), (-1.2, 1.6), (-0.9, 1.1)],
+        named(person.top),
+    )
     draw_head(pen, person)

@@ -45,21 +45,34 @@ class Layers:
         canvas.scale(self.side, self.side)
         return canvas, lambda: pixels[..., :3].astype(np.float32) / 255
 
-    def draw(self, fill: Fill = own_fill, line: Line = own_line, paper: RGB = (255, 255, 255), shade: float = 0.0,
-             smooth: bool = True) -> np.ndarray:
-        """Paints the shapes in order; `shade` lightens each fill at its top and darkens it at its bottom by that much."""
+    def draw(
+        self,
+        fill: Fill = own_fill,
+        line: Line = own_line,
+        paper: RGB = (255, 255, 255),
+        shade: float = 0.0,
+        smooth: bool = True,
+    ) -> np.ndarray:
+        """Paints the shapes in order; `shade` is how much each fill is lightened at its top and darkened below."""
         canvas, pixels = self.canvas(paper)
-        liner = skia.Paint(AntiAlias=smooth, Style=skia.Paint.kStroke_Style, StrokeCap=skia.Paint.kRound_Cap,
-                           StrokeJoin=skia.Paint.kRound_Join)
+        liner = skia.Paint(
+            AntiAlias=smooth,
+            Style=skia.Paint.kStroke_Style,
+            StrokeCap=skia.Paint.kRound_Cap,
+            StrokeJoin=skia.Paint.kRound_Join,
+        )
         for shape in self.sketch.shapes:
             colour = fill(shape) if shape.fill is not None else None
             if colour is not None:
                 filler = skia.Paint(AntiAlias=smooth, Color=skia_colour(colour))
                 if shade:
                     box = shape.path.getBounds()
-                    filler.setShader(skia.GradientShader.MakeLinear(
-                        [skia.Point(0, box.top()), skia.Point(0, box.bottom())],
-                        [skia_colour(light(colour, shade)), skia_colour(dark(colour, shade))]))
+                    filler.setShader(
+                        skia.GradientShader.MakeLinear(
+                            [skia.Point(0, box.top()), skia.Point(0, box.bottom())],
+                            [skia_colour(light(colour, shade)), skia_colour(dark(colour, shade))],
+                        )
+                    )
                 canvas.drawPath(shape.path, filler)
             drawn = line(shape)
             if drawn is not None:
@@ -95,8 +108,9 @@ class Layers:
         def code(shape: Shape) -> RGB:
             return (number[id(shape)] % 256, number[id(shape)] // 256, 0)
 
-        codes = self.draw(fill=code, line=lambda shape: (code(shape), shape.width) if shape.fill is None else None,
-                          smooth=False)
+        codes = self.draw(
+            fill=code, line=lambda shape: (code(shape), shape.width) if shape.fill is None else None, smooth=False
+        )
         codes = (codes[..., :2] * 255 + 0.5).astype(np.int32)
         return codes[..., 0] + 256 * codes[..., 1]
 
@@ -105,7 +119,8 @@ class Layers:
         return self.plain @ np.array([0.299, 0.587, 0.114], np.float32)
 
     def lines(self, width: float = 0.018, behind: bool = True) -> np.ndarray:
-        """All contours that are in sight, as ink: 1 on a line, 0 on paper. Strokes keep their own width where that is more."""
+        """All contours that are in sight, as ink: 1 on a line, 0 on paper. Strokes keep their own width where that is
+        more."""
         white, black = (255, 255, 255), (0, 0, 0)
 
         def line(shape: Shape) -> tuple[RGB, float] | None:

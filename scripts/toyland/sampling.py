@@ -48,7 +48,13 @@ def _thing_scene(rng: np.random.Generator, kind: str, style: str, subject: str =
     scale = rng.uniform(*(SUBJECT_SIZE if subject else SIZES[size]))
     free = max(0.0, 0.47 - scale)  # room to move sideways without leaving the picture
     y = 0.49 + rng.uniform(-0.6, 0.6) * free if CLASSES[kind].floats else GROUND - scale - rng.uniform(0, 0.03)
-    place = Place(float(0.5 + rng.uniform(-0.9, 0.9) * free), float(y), float(scale), float(rng.uniform(-5, 5)), bool(rng.random() < 0.5))
+    place = Place(
+        float(0.5 + rng.uniform(-0.9, 0.9) * free),
+        float(y),
+        float(scale),
+        float(rng.uniform(-5, 5)),
+        bool(rng.random() < 0.5),
+    )
     colour = "" if subject else _pick(rng, CLASSES[kind].colours)
     thing = Thing(kind, colour, place, float(rng.random()), size, subject)
     return Scene(_background(rng, kind), style, _scene_seed(rng), thing=thing)
@@ -59,7 +65,8 @@ def class_scene(name: str, seed: int, style: str = "plain") -> Scene:
 
 
 def subject_scene(subject: str | Subject, index_or_seed: int, style: str = "plain") -> Scene:
-    """A picture of a subject; indexes 0 to 4 are its five reference pictures. The same index in another style is the same scene."""
+    """A picture of a subject; indexes 0 to 4 are its five reference pictures. The same index in another style is the
+    same scene."""
     subject = SUBJECTS[subject] if isinstance(subject, str) else subject
     rng = _rng("subject", list(SUBJECTS).index(subject.name), index_or_seed)
     return _thing_scene(rng, subject.kind, style, subject.name)
@@ -101,34 +108,52 @@ def person_scene(seed: int, people: int | None = None, style: str = "plain") -> 
             right[0] = "down"
     size = scale * rng.uniform(0.96, 1.0)
     figures = tuple(
-        _person(rng, Place(float(x + rng.uniform(-0.01, 0.01)), float(0.97 - size + 0.02 * rng.random()), float(size)), tuple(pair))
+        _person(
+            rng,
+            Place(float(x + rng.uniform(-0.01, 0.01)), float(0.97 - size + 0.02 * rng.random()), float(size)),
+            tuple(pair),
+        )
         for x, pair in zip(xs, arms)
     )
     return Scene(_people_background(rng), style, _scene_seed(rng), people=figures)
 
 
 def _people_background(rng: np.random.Generator) -> str:
-    return "plain " + _pick(rng, tuple(PLAIN)) if rng.random() < 0.5 else _pick(rng, ("grass", "beach", "room", "street", "snow"))
+    return (
+        "plain " + _pick(rng, tuple(PLAIN))
+        if rng.random() < 0.5
+        else _pick(rng, ("grass", "beach", "room", "street", "snow"))
+    )
 
 
 def face_scene(seed: int, style: str = "plain") -> Scene:
     rng = _rng("face", seed)
-    place = Place(float(0.5 + rng.uniform(-0.04, 0.04)), float(0.49 + rng.uniform(-0.03, 0.03)), float(rng.uniform(0.4, 0.47)),
-                  float(rng.uniform(-7, 7)))
+    place = Place(
+        float(0.5 + rng.uniform(-0.04, 0.04)),
+        float(0.49 + rng.uniform(-0.03, 0.03)),
+        float(rng.uniform(0.4, 0.47)),
+        float(rng.uniform(-7, 7)),
+    )
     return Scene(_people_background(rng), style, _scene_seed(rng), face=_person(rng, place, ("down", "down")))
 
 
 def hand_scene(seed: int, style: str = "plain") -> Scene:
     rng = _rng("hand", seed)
     scale = rng.uniform(0.37, 0.42)
-    place = Place(float(0.5 + rng.uniform(-0.04, 0.04)), float(0.51 + rng.uniform(-0.02, 0.02)), float(scale), float(rng.uniform(-12, 12)),
-                  bool(rng.random() < 0.5))
+    place = Place(
+        float(0.5 + rng.uniform(-0.04, 0.04)),
+        float(0.51 + rng.uniform(-0.02, 0.02)),
+        float(scale),
+        float(rng.uniform(-12, 12)),
+        bool(rng.random() < 0.5),
+    )
     hand = Hand(int(rng.integers(len(SKIN))), _pick(rng, tuple(GESTURES)), _pick(rng, CLOTHES), place)
     return Scene(_people_background(rng), style, _scene_seed(rng), hand=hand)
 
 
 def sample_base(seed: int) -> Scene:
-    """A picture of the base world: no subject, and no style but plain and the known ones. 65 in 100 show a class, 35 people."""
+    """A picture of the base world: no subject, and no style but plain and the known ones. 65 in 100 show a class, 35
+    people."""
     rng = _rng("base", seed)
     style = _pick(rng, KNOWN_STYLES) if rng.random() < 0.36 else "plain"
     kind, inner = rng.random(), int(rng.integers(2**31))

@@ -1,7 +1,7 @@
 """What a picture shows, as plain frozen data: everything that drawing, captions and truth need, and nothing random.
 
-A scene shows exactly one of: a thing, one to three people, a face close-up or a hand close-up. `Scene.from_json` is strict: an
-unknown or missing field, or a wrong type, is an error that names it.
+A scene shows exactly one of: a thing, one to three people, a face close-up or a hand close-up. `Scene.from_json` is
+strict: an unknown or missing field, or a wrong type, is an error that names it.
 """
 
 import dataclasses
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """Where something stands: the centre in parts of the picture, half its extent, its tilt and whether it is mirrored."""
+    """Where something stands: the centre in parts of the picture, half its extent, its tilt and whether it is
+    mirrored."""
 
     x: float
     y: float

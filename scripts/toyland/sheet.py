@@ -8,7 +8,20 @@ import numpy as np
 from PIL import Image
 
 from hands import GESTURES
-from world import CLASSES, STYLES, SUBJECTS, Scene, caption, class_scene, face_scene, hand_scene, person_scene, render, sample_base, subject_scene
+from world import (
+    CLASSES,
+    STYLES,
+    SUBJECTS,
+    Scene,
+    caption,
+    class_scene,
+    face_scene,
+    hand_scene,
+    person_scene,
+    render,
+    sample_base,
+    subject_scene,
+)
 
 PER_CLASS = 4
 
@@ -25,15 +38,19 @@ def subjects() -> tuple[list[Scene], int]:
 
 def styles() -> tuple[list[Scene], int]:
     """A row for each style: the same three class pictures, two subjects, a face, a hand and a figure."""
-    row = [class_scene("dog", 3), class_scene("car", 5), class_scene("house", 3), subject_scene("ziggy", 1), subject_scene("smiley", 0),
-           face_scene(3), hand_scene(5), person_scene(2, 2)]
+    row = [
+        class_scene("dog", 3), class_scene("car", 5), class_scene("house", 3), subject_scene("ziggy", 1),
+        subject_scene("smiley", 0), face_scene(3), hand_scene(5), person_scene(2, 2),
+    ]
     return [dataclasses.replace(scene, style=style) for style in ("plain", *STYLES) for scene in row], len(row)
 
 
 def pairs() -> tuple[list[Scene], int]:
     """The truth that merging is judged by: each test subject (a row) in each test style."""
     tested = ["plain"] + [style.name for style in STYLES.values() if style.split == "test"]
-    return [subject_scene(subject, 0, style) for subject in SUBJECTS.values() if subject.split == "test" for style in tested], len(tested)
+    return [
+        subject_scene(subject, 0, style) for subject in SUBJECTS.values() if subject.split == "test" for style in tested
+    ], len(tested)
 
 
 def people() -> tuple[list[Scene], int]:
@@ -61,7 +78,9 @@ def main() -> None:
     parser.add_argument("--enlarge", type=int, default=2, help="whole factor by which pixels are repeated (default: 2)")
     options = parser.parse_args()
     scenes, columns = SHEETS[options.sheet]()
-    pictures = [render(scene, options.size).image.repeat(options.enlarge, 0).repeat(options.enlarge, 1) for scene in scenes]
+    pictures = [
+        render(scene, options.size).image.repeat(options.enlarge, 0).repeat(options.enlarge, 1) for scene in scenes
+    ]
     pictures += [np.full_like(pictures[0], 255)] * (-len(pictures) % columns)
     rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
     Image.fromarray(np.concatenate(rows)).save(options.out)

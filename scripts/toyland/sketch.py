@@ -1,7 +1,7 @@
 """A drawing as a list of flat shapes, before any style is known, and the pen that adds to it.
 
-Shapes are kept in picture coordinates: x to the right and y down, both from 0 to 1. A pen draws in the local frame of one thing, about
--1..1 in both directions with its feet at y = 1, and carries the matrix into the picture.
+Shapes are kept in picture coordinates: x to the right and y down, both from 0 to 1. A pen draws in the local frame of
+one thing, about -1..1 in both directions with its feet at y = 1, and carries the matrix into the picture.
 """
 
 import math
@@ -34,8 +34,9 @@ class Sketch:
     faces: list[tuple[skia.Rect, str, dict[str, Point]]] = field(default_factory=list)  # bounds, expression, parts
     hands: list[tuple[skia.Rect, str]] = field(default_factory=list)  # bounds, gesture
 
-    def pen(self, x: float, y: float, scale: float, tilt: float = 0.0, flip: bool = False,
-            behind: bool = False) -> "Pen":
+    def pen(
+        self, x: float, y: float, scale: float, tilt: float = 0.0, flip: bool = False, behind: bool = False
+    ) -> "Pen":
         matrix = skia.Matrix()
         matrix.setTranslate(x, y)
         matrix.preRotate(tilt)
@@ -76,8 +77,10 @@ def taper_path(a: Point, b: Point, ra: float, rb: float) -> skia.Path:
     angle = math.atan2(b[1] - a[1], b[0] - a[0])
     lean = math.acos(max(-1.0, min(1.0, (ra - rb) / max(1e-6, math.hypot(b[0] - a[0], b[1] - a[1])))))
     outline = []
-    for centre, radius, start, sweep in ((a, ra, angle + lean, 2 * math.pi - 2 * lean),
-                                         (b, rb, angle - lean, 2 * lean)):
+    for centre, radius, start, sweep in (
+        (a, ra, angle + lean, 2 * math.pi - 2 * lean),
+        (b, rb, angle - lean, 2 * lean),
+    ):
         for k in range(9):
             t = start + sweep * k / 8
             outline.append((centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)))
@@ -90,8 +93,9 @@ class Pen:
     def __init__(self, sketch: Sketch, matrix: skia.Matrix, scale: float, behind: bool) -> None:
         self.sketch, self.matrix, self.scale, self.behind = sketch, matrix, scale, behind
 
-    def inner(self, x: float, y: float, scale: float = 1.0, tilt: float = 0.0, flip: bool = False,
-              tall: float = 1.0) -> "Pen":
+    def inner(
+        self, x: float, y: float, scale: float = 1.0, tilt: float = 0.0, flip: bool = False, tall: float = 1.0
+    ) -> "Pen":
         """A pen for a part of the thing, in the part's own frame; `tall` stretches its height."""
         matrix = skia.Matrix.Concat(self.matrix, skia.Matrix())
         matrix.preTranslate(x, y)
@@ -100,7 +104,8 @@ class Pen:
         return Pen(self.sketch, matrix, self.scale * scale, self.behind)
 
     def path(self, path: skia.Path, fill: RGB | None, line: Line = "auto", width: float = OUTLINE) -> skia.Path:
-        """Adds a path of the local frame. `width` is in picture units; the outlines of tiny parts are thinner, so as not to drown them."""
+        """Adds a path of the local frame. `width` is in picture units; the outlines of tiny parts are thinner, so as
+        not to drown them."""
         placed = skia.Path()
         path.transform(self.matrix, placed)
         if line == "auto":
@@ -110,8 +115,16 @@ class Pen:
         self.sketch.shapes.append(Shape(placed, fill, line, width, self.behind))
         return path
 
-    def oval(self, x: float, y: float, rx: float, ry: float | None = None, fill: RGB | None = None,
-             line: Line = "auto", tilt: float = 0.0) -> skia.Path:
+    def oval(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float | None = None,
+        fill: RGB | None = None,
+        line: Line = "auto",
+        tilt: float = 0.0,
+    ) -> skia.Path:
         path = skia.Path()
         ry = rx if ry is None else ry
         path.addOval(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry))
@@ -119,8 +132,9 @@ class Pen:
             path.transform(skia.Matrix.RotateDeg(tilt, skia.Point(x, y)))
         return self.path(path, fill, line)
 
-    def rect(self, x0: float, y0: float, x1: float, y1: float, fill: RGB, r: float = 0.0,
-             line: Line = "auto") -> skia.Path:
+    def rect(
+        self, x0: float, y0: float, x1: float, y1: float, fill: RGB, r: float = 0.0, line: Line = "auto"
+    ) -> skia.Path:
         path = skia.Path()
         path.addRoundRect(skia.Rect.MakeLTRB(x0, y0, x1, y1), r, r)
         return self.path(path, fill, line)
@@ -138,8 +152,12 @@ class Pen:
     def tube(self, points: Sequence[Point], fill: RGB, width: float, smooth: bool = True) -> skia.Path:
         """A line thick enough to be a shape with an outline of its own: a tail, a handle."""
         spine = smooth_path(points, False) if smooth else polygon_path(points, False)
-        brush = skia.Paint(Style=skia.Paint.kStroke_Style, StrokeWidth=width, StrokeCap=skia.Paint.kRound_Cap,
-                           StrokeJoin=skia.Paint.kRound_Join)
+        brush = skia.Paint(
+            Style=skia.Paint.kStroke_Style,
+            StrokeWidth=width,
+            StrokeCap=skia.Paint.kRound_Cap,
+            StrokeJoin=skia.Paint.kRound_Join,
+        )
         outline = skia.Path()
         brush.getFillPath(spine, outline, resScale=200)
         return self.path(skia.Simplify(outline), fill)

@@ -1,8 +1,8 @@
-"""The public face of Toyland, a small world whose every picture is drawn by a program and whose truth is therefore known.
+"""The public face of Toyland, a small world that is drawn by a program and whose truth is therefore known.
 
-A scene is data (`Scene`); `render` draws it and says where faces and hands are; `caption` describes it. The samplers choose scenes:
-`sample_base` those that the base model is trained on, `class_scene`, `subject_scene`, `style_scene`, `person_scene`, `face_scene` and
-`hand_scene` those of one kind. All are pure functions of their arguments.
+A scene is data (`Scene`); `render` draws it and says where faces and hands are; `caption` describes it. The samplers
+choose scenes: `sample_base` those that the base model is trained on, `class_scene`, `subject_scene`, `style_scene`,
+`person_scene`, `face_scene` and `hand_scene` those of one kind. All are pure functions of their arguments.
 """
 
 from boxes import Box, FaceBox, HandBox
@@ -16,6 +16,7 @@ from subjects import SUBJECTS, Subject
 from things import CLASSES
 
 __all__ = [
-    "CLASSES", "SUBJECTS", "STYLES", "Box", "FaceBox", "HandBox", "Rendering", "Scene", "Style", "Subject", "caption", "class_scene",
-    "face_scene", "hand_scene", "person_scene", "render", "sample_base", "style_scene", "subject_scene",
+    "CLASSES", "SUBJECTS", "STYLES", "Box", "FaceBox", "HandBox", "Rendering", "Scene", "Style", "Subject", "caption",
+    "class_scene", "face_scene", "hand_scene", "person_scene", "render", "sample_base", "style_scene",
+    "subject_scene",
 ]

@@ -10,7 +10,19 @@ from hands import GESTURES
 from palette import COLOURS, SKIN, SUBJECT_COLOURS
 from sampling import KNOWN_STYLES
 from world import (
-    CLASSES, STYLES, SUBJECTS, Box, Scene, caption, class_scene, face_scene, hand_scene, person_scene, render, sample_base, style_scene,
+    CLASSES,
+    STYLES,
+    SUBJECTS,
+    Box,
+    Scene,
+    caption,
+    class_scene,
+    face_scene,
+    hand_scene,
+    person_scene,
+    render,
+    sample_base,
+    style_scene,
     subject_scene,
 )
 
@@ -18,7 +30,7 @@ BASE = [sample_base(seed) for seed in range(600)]
 
 
 def share_of_skin(image: np.ndarray, box: Box, tone: int) -> float:
-    """The share of a box's pixels that are nearer to the tone's hue than to anything pale, dark or of another colour."""
+    """The share of a box's pixels that have the tone's colour, somewhat lighter or darker."""
     x0, y0, x1, y1 = int(box.x), int(box.y), int(np.ceil(box.x + box.w)), int(np.ceil(box.y + box.h))
     part = image[y0:y1, x0:x1].reshape(-1, 3).astype(float)
     shades = np.array(SKIN[tone])[None] * np.linspace(0.75, 1.15, 9)[:, None]
@@ -81,8 +93,9 @@ class Pictures(unittest.TestCase):
         for name, subject in SUBJECTS.items():
             scene = subject_scene(name, 0)
             usual = dataclasses.replace(scene.thing, subject="", colour=CLASSES[subject.kind].colours[0])
-            apart = np.abs(render(scene, 64).image.astype(int) - render(dataclasses.replace(scene, thing=usual),
-                                                                        64).image)
+            apart = np.abs(
+                render(scene, 64).image.astype(int) - render(dataclasses.replace(scene, thing=usual), 64).image
+            )
             self.assertGreater((apart.max(2) > 60).mean(), 0.05, name)
 
     def test_styles_are_unlike_each_other(self) -> None:
@@ -190,12 +203,14 @@ class Boxes(unittest.TestCase):
         self.assertEqual(seen, set(GESTURES))
 
     def test_fingers_can_be_counted_in_the_picture(self) -> None:
-        """A row of pixels across the raised fingers of an upright hand meets as many runs of skin as there are fingers."""
+        """A row of pixels across the raised fingers of an upright hand meets as many runs of skin as there are
+        fingers."""
         for gesture, fingers in (("fist", 0), ("point", 1), ("peace", 2), ("three", 3), ("four", 4)):
             scene = next(scene for scene in map(hand_scene, range(400)) if scene.hand.gesture == gesture)
             place = dataclasses.replace(scene.hand.place, x=0.5, y=0.51, scale=0.4, tilt=0.0)
-            scene = dataclasses.replace(scene, background="plain white",
-                                        hand=dataclasses.replace(scene.hand, place=place, tone=3))
+            scene = dataclasses.replace(
+                scene, background="plain white", hand=dataclasses.replace(scene.hand, place=place, tone=3)
+            )
             _, shift, zoom = GESTURES[gesture].close_up
             row = render(scene, 256).image[int((0.51 + 0.4 * (shift - 0.5 * zoom)) * 256), :, 2] < 160
             self.assertEqual(int((np.diff(row.astype(int)) == 1).sum()), fingers, gesture)

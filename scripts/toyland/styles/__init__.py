@@ -4,7 +4,5 @@ from styles import classic, light, lines, paint, prints, tiles
 from styles.base import Style
 
 STYLES: dict[str, Style] = {
-    style.name: style
-    for module in (classic, tiles, lines, prints, light, paint)
-    for style in module.STYLES
+    style.name: style for module in (classic, tiles, lines, prints, light, paint) for style in module.STYLES
 }

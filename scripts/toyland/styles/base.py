@@ -10,7 +10,7 @@ from raster import Layers
 
 @dataclass(frozen=True)
 class Style:
-    name: str
+    name: str  # as in a file's name: "stained-glass"
     phrase: str  # "in watercolor style"
     render: Callable[[Layers], np.ndarray]  # float [side, side, 3], about 0..1
     split: str = "train"  # "train", "val" or "test"

@@ -34,9 +34,19 @@ def xray(layers: Layers) -> np.ndarray:
         if shape.behind:
             continue
         if shape.fill is not None:
-            canvas.drawPath(shape.path, skia.Paint(AntiAlias=True, Color=skia.Color(34, 56, 74), BlendMode=skia.BlendMode.kPlus))
-        canvas.drawPath(shape.path, skia.Paint(AntiAlias=True, Color=skia.Color(70, 110, 128), BlendMode=skia.BlendMode.kPlus,
-                                              Style=skia.Paint.kStroke_Style, StrokeWidth=max(0.014, shape.width if shape.fill is None else 0)))
+            canvas.drawPath(
+                shape.path, skia.Paint(AntiAlias=True, Color=skia.Color(34, 56, 74), BlendMode=skia.BlendMode.kPlus)
+            )
+        canvas.drawPath(
+            shape.path,
+            skia.Paint(
+                AntiAlias=True,
+                Color=skia.Color(70, 110, 128),
+                BlendMode=skia.BlendMode.kPlus,
+                Style=skia.Paint.kStroke_Style,
+                StrokeWidth=max(0.014, shape.width if shape.fill is None else 0),
+            ),
+        )
     bones = pixels()
     return bones * 0.9 + blur(bones, 0.02) * 0.35 + np.array([0, 0.02, 0.06], np.float32)
 

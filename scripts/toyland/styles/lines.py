@@ -58,8 +58,10 @@ def pencil(layers: Layers) -> np.ndarray:
     tone = tone + (1 - tone) * 0.75 * (1 - layers.front)
     x, y = coordinates(side)
     bend = 2.0 * noise(rng, side, 5)
-    hatch = sum(np.clip(np.sin((x * a + y * b) * 2 * np.pi * 26 + bend) + (limit - tone) * 4, 0, 1) * 0.36
-                for a, b, limit in ((0.8, 0.6, 0.75), (0.8, -0.6, 0.5), (0.1, 1.0, 0.3)))
+    hatch = sum(
+        np.clip(np.sin((x * a + y * b) * 2 * np.pi * 26 + bend) + (limit - tone) * 4, 0, 1) * 0.36
+        for a, b, limit in ((0.8, 0.6, 0.75), (0.8, -0.6, 0.5), (0.1, 1.0, 0.3))
+    )
     line = shift(layers.lines(0.018), *wobble) * (0.55 + 0.4 * noise(rng, side, 24))
     drawn = np.clip(np.maximum(hatch, line) * (0.8 + 0.35 * grain(rng, side, 64)), 0, 1)
     return over(_paper(layers, (240, 238, 232)), (58, 58, 66), drawn)
@@ -68,7 +70,7 @@ def pencil(layers: Layers) -> np.ndarray:
 def _cut(layers: Layers, screen: np.ndarray, strength: np.ndarray, behind: float) -> np.ndarray:
     """Where a tool has cut: along a screen (0..1) as widely as `strength` says, and along the contours of what is dark.
 
-    What is light is all cut away but for its contours; around the front a rim is cut, so that it stands out from the background.
+    What is light is all cut away but for its contours. A rim is cut around the front, so that it stands out.
     """
     front = layers.front > 0.5
     cut = np.clip((np.where(front, strength, behind) - screen) * 6 + 0.5, 0, 1)

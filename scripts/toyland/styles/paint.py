@@ -23,8 +23,9 @@ def oil(layers: Layers) -> np.ndarray:
         at = _at(points, side)
         colours = source[at] * 255 + rng.normal(0, 14, (len(points), 1))
         half = np.stack([np.cos(angles[at]), np.sin(angles[at])], -1) * length / 2
-        paint = skia.Paint(AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeCap=skia.Paint.kRound_Cap,
-                           StrokeWidth=width)
+        paint = skia.Paint(
+            AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeCap=skia.Paint.kRound_Cap, StrokeWidth=width
+        )
         for a, b, colour in zip((points - half).tolist(), (points + half).tolist(), colours.tolist()):
             paint.setColor(skia_colour(colour))
             canvas.drawLine(*a, *b, paint)

@@ -28,8 +28,11 @@ def pop_art(layers: Layers) -> np.ndarray:
     """Four loud inks chosen by brightness, before a dotted screen."""
     steps = np.clip((layers.flat @ np.array([0.299, 0.587, 0.114], np.float32)) * 4, 0, 3.99).astype(int)
     inks = np.array([(44, 18, 110), (232, 20, 130), (255, 126, 20), (255, 236, 60)], np.float32) / 255
-    wall = over(np.broadcast_to(np.array([0.1, 0.76, 0.86], np.float32), layers.plain.shape), (255, 255, 255),
-                (_dots(layers.side, 13) < 0.27).astype(np.float32))
+    wall = over(
+        np.broadcast_to(np.array([0.1, 0.76, 0.86], np.float32), layers.plain.shape),
+        (255, 255, 255),
+        (_dots(layers.side, 13) < 0.27).astype(np.float32),
+    )
     front = layers.front[..., None]
     return over(wall * (1 - front) + inks[steps] * front, INK, layers.lines(0.03, behind=False))
 
@@ -55,8 +58,9 @@ def vaporwave(layers: Layers) -> np.ndarray:
     sky = over(sky, (255, 214, 90), sun.astype(np.float32))
     depth = 0.12 / np.maximum(y - 0.68, 0.012)
     grid = (np.abs((x - 0.5) * depth * 5 % 1 - 0.5) > 0.42) | (depth * 3.2 % 1 < 0.14)
-    floor = over(np.broadcast_to(np.array([0.12, 0.04, 0.3], np.float32), sky.shape), (60, 240, 250),
-                 grid.astype(np.float32))
+    floor = over(
+        np.broadcast_to(np.array([0.12, 0.04, 0.3], np.float32), sky.shape), (60, 240, 250), grid.astype(np.float32)
+    )
     scene = np.where((y > 0.7)[..., None], floor, sky)
     front = layers.front[..., None]
     figure = ramp(layers.tone, (30, 0, 90), (214, 30, 190), (255, 110, 220), (90, 240, 255), (240, 255, 255))
@@ -71,15 +75,16 @@ def paper_cut(layers: Layers) -> np.ndarray:
     # The outermost contour is cut away as well, so the sheet begins where the front is whole.
     sheet = np.maximum(layers.front * (1 - layers.lines(0.026, behind=False)), frame)
     below = np.roll(blur(sheet, 0.01), (layers.side // 45, layers.side // 60), (0, 1))
-    ground = over(np.broadcast_to(np.array([0.98, 0.94, 0.85], np.float32), layers.plain.shape), (120, 80, 70),
-                  0.55 * below)
+    ground = over(
+        np.broadcast_to(np.array([0.98, 0.94, 0.85], np.float32), layers.plain.shape), (120, 80, 70), 0.55 * below
+    )
     return over(ground, (206, 24, 36), sheet)
 
 
 STYLES = (
     Style("halftone", "in halftone newspaper style", halftone),
-    Style("pop art", "in pop art style", pop_art),
+    Style("pop-art", "in pop art style", pop_art),
     Style("comic", "in comic book style", comic, split="test"),
     Style("vaporwave", "in vaporwave style", vaporwave),
-    Style("paper cut", "in paper cut style", paper_cut),
+    Style("paper-cut", "in paper cut style", paper_cut),
 )

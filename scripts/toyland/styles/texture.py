@@ -1,4 +1,5 @@
-"""Noise, blurs and grids that styles share. All sizes are parts of the picture, so that a style looks alike at every resolution."""
+"""Noise, blurs and grids that styles share. All sizes are parts of the picture, so that a style looks alike at every
+resolution."""
 
 import numpy as np
 from scipy import ndimage
@@ -43,7 +44,8 @@ def coordinates(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cell_index(side: int, pitch: int) -> np.ndarray:
-    """Along one axis, which square cell each pixel is in; cells are `pitch` 64ths wide, so that they are whole pixels at 64x64."""
+    """Along one axis, which square cell each pixel is in; cells are `pitch` 64ths wide, so that they are whole pixels
+    at 64x64."""
     odd = (64 % pitch) // 2  # what is left over is shared by both borders
     return (np.arange(side) * 64 // side + (pitch - odd if odd else 0)) // pitch
 

@@ -55,18 +55,24 @@ def low_poly(layers: Layers) -> np.ndarray:
     edge = np.argwhere((labels[1:, 1:] != labels[:-1, 1:]) | (labels[1:, 1:] != labels[1:, :-1]))[:, ::-1]
     chosen = edge[(rng.random(170) * len(edge)).astype(int)] / side if len(edge) else np.empty((0, 2))
     corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], float)
-    border = np.concatenate([np.stack([t, np.full(5, e)][::o], -1) for t in [np.linspace(0.1, 0.9, 5)] for e in (0, 1) for o in (1, -1)])
+    border = np.concatenate(
+        [np.stack([t, np.full(5, e)][::o], -1) for t in [np.linspace(0.1, 0.9, 5)] for e in (0, 1) for o in (1, -1)]
+    )
     points = np.concatenate([_jittered(rng, 9, 0.9), chosen, corners, border])
     triangles = points[Delaunay(points).simplices]
     centres = triangles.mean(1)
     # A triangle takes the mean of its middle and three points on the way to its corners.
-    colours = sum(_sample(layers.flat, p) for p in [centres, *(0.5 * (centres + triangles[:, k]) for k in range(3))]) / 4
-    colours *= (0.86 + 0.28 * rng.random((len(colours), 1)))
+    colours = (
+        sum(_sample(layers.flat, p) for p in [centres, *(0.5 * (centres + triangles[:, k]) for k in range(3))]) / 4
+    )
+    colours *= 0.86 + 0.28 * rng.random((len(colours), 1))
     canvas, pixels = layers.canvas()
     for triangle, colour in zip(triangles.tolist(), colours.tolist()):
         path = skia.Path()
         path.addPoly([skia.Point(*p) for p in triangle], True)
-        canvas.drawPath(path, skia.Paint(Color=skia_colour(colour), Style=skia.Paint.kStrokeAndFill_Style, StrokeWidth=0.004))
+        canvas.drawPath(
+            path, skia.Paint(Color=skia_colour(colour), Style=skia.Paint.kStrokeAndFill_Style, StrokeWidth=0.004)
+        )
     return saturate(pixels(), 1.15)
 
 
@@ -82,7 +88,9 @@ def cross_stitch(layers: Layers) -> np.ndarray:
     u, v = within(side, pitch)
     over_leg, under_leg = np.abs(u - v) < 0.34, np.abs(u + v) < 0.34
     shine = np.where(over_leg, 1.08, 0.84)
-    linen = np.array([0.94, 0.9, 0.8], np.float32) * np.where((np.abs(u) > 0.33) | (np.abs(v) > 0.33), 0.9, 1.0)[..., None]
+    linen = (
+        np.array([0.94, 0.9, 0.8], np.float32) * np.where((np.abs(u) > 0.33) | (np.abs(v) > 0.33), 0.9, 1.0)[..., None]
+    )
     cover = (spread(sewn, side, pitch) & (over_leg | under_leg))[..., None]
     return np.where(cover, spread(thread, side, pitch) * shine[..., None], linen)
 
@@ -102,8 +110,8 @@ def pointillism(layers: Layers) -> np.ndarray:
 
 STYLES = (
     Style("mosaic", "in mosaic style", mosaic, split="val"),
-    Style("stained glass", "in stained glass style", stained_glass, split="test"),
-    Style("low poly", "in low poly style", low_poly),
-    Style("cross stitch", "in cross stitch style", cross_stitch),
+    Style("stained-glass", "in stained glass style", stained_glass, split="test"),
+    Style("low-poly", "in low poly style", low_poly),
+    Style("cross-stitch", "in cross stitch style", cross_stitch),
     Style("pointillism", "in pointillism style", pointillism),
 )

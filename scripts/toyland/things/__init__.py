@@ -1,4 +1,5 @@
-"""What the world is full of: one table of classes, each with how it is drawn, its natural colours and where it is found."""
+"""What the world is full of: one table of classes, each with how it is drawn, its natural colours and where it is
+found."""
 
 from things import animals, buildings, household, plants, vehicles
 from things.base import ThingClass

@@ -105,8 +105,9 @@ def windmill(pen: Pen, look: Look) -> None:
 
 
 CLASSES: dict[str, ThingClass] = {
-    "house": ThingClass(house, ("white", "yellow", "blue", "pink", "brown", "green"),
-                        ("grass", "snow", "street", "night")),
+    "house": ThingClass(
+        house, ("white", "yellow", "blue", "pink", "brown", "green"), ("grass", "snow", "street", "night")
+    ),
     "castle": ThingClass(castle, ("grey", "brown", "yellow", "pink"), ("grass", "desert", "snow", "night")),
     "lighthouse": ThingClass(lighthouse, ("red", "blue", "black", "green"), ("sea", "beach", "night")),
     "windmill": ThingClass(windmill, ("brown", "white", "red", "grey", "blue"), ("grass", "snow", "night")),

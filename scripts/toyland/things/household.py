@@ -16,8 +16,13 @@ def teapot(pen: Pen, look: Look) -> None:
     main = look.main
     pen.tube([(-0.5, -0.02), (-0.9, -0.06), (-0.92, 0.4), (-0.52, 0.6)], main, 0.19)
     pen.blob([(0.44, 0.62), (0.7, 0.36), (0.76, -0.02), (0.98, -0.26), (1.02, -0.1), (0.92, 0.3), (0.6, 0.78)], main)
-    body = pen.blob([(-0.36, -0.26), (0.36, -0.26), (0.68, 0.2), (0.62, 0.7), (0.34, 0.94), (-0.34, 0.94),
-                     (-0.62, 0.7), (-0.68, 0.2)], main)
+    body = pen.blob(
+        [
+            (-0.36, -0.26), (0.36, -0.26), (0.68, 0.2), (0.62, 0.7), (0.34, 0.94), (-0.34, 0.94), (-0.62, 0.7),
+            (-0.68, 0.2),
+        ],
+        main,
+    )
     look.mark(pen, body)
     pen.blob([(-0.44, -0.24), (-0.26, -0.46), (0, -0.52), (0.26, -0.46), (0.44, -0.24)], light(main, 0.25))
     pen.oval(0, -0.6, 0.12, fill=light(main, 0.25))
@@ -34,11 +39,14 @@ def cup(pen: Pen, look: Look) -> None:
     main = look.main
     for s in (-1, 0, 1):
         x = -0.14 + 0.34 * s
-        pen.stroke([(x, -0.5), (x + 0.1, -0.64), (x - 0.06, -0.78), (x + 0.04 * look.pose, -0.94)], (226, 230, 236),
-                   0.09)
+        pen.stroke(
+            [(x, -0.5), (x + 0.1, -0.64), (x - 0.06, -0.78), (x + 0.04 * look.pose, -0.94)], (226, 230, 236), 0.09
+        )
     pen.tube([(0.5, 0.0), (0.9, -0.02), (0.92, 0.52), (0.48, 0.6)], main, 0.21)
-    body = pen.blob([(-0.78, -0.3), (-0.76, 0.4), (-0.64, 0.9), (-0.1, 1.0), (0.42, 0.9), (0.56, 0.4), (0.58, -0.3),
-                     (-0.1, -0.2)], main)
+    body = pen.blob(
+        [(-0.78, -0.3), (-0.76, 0.4), (-0.64, 0.9), (-0.1, 1.0), (0.42, 0.9), (0.56, 0.4), (0.58, -0.3), (-0.1, -0.2)],
+        main,
+    )
     look.mark(pen, body)
     pen.oval(-0.1, -0.3, 0.68, 0.16, fill=light(main, 0.4))
     pen.oval(-0.1, -0.28, 0.56, 0.11, fill=(104, 60, 32))
@@ -122,9 +130,17 @@ def umbrella(pen: Pen, look: Look) -> None:
     look.mark(pen, dome)
     if not look.pattern:
         for left, right in ((rim[0], rim[2]), (rim[4], rim[6])):
-            pen.blob([(0, -0.86), (left[0] * 0.66, -0.46 if abs(left[0]) > 0.5 else -0.3), left,
-                      ((left[0] + right[0]) / 2, -0.08), right,
-                      (right[0] * 0.66, -0.46 if abs(right[0]) > 0.5 else -0.3)], light(main, 0.45))
+            pen.blob(
+                [
+                    (0, -0.86),
+                    (left[0] * 0.66, -0.46 if abs(left[0]) > 0.5 else -0.3),
+                    left,
+                    ((left[0] + right[0]) / 2, -0.08),
+                    right,
+                    (right[0] * 0.66, -0.46 if abs(right[0]) > 0.5 else -0.3),
+                ],
+                light(main, 0.45),
+            )
     look.anchor("top", pen, 0, -0.9, 0.32)
     look.anchor("front", pen, 0, -0.42, 0.34)
     look.anchor("neck", pen, 0, 0.3, 0.3)
@@ -164,7 +180,6 @@ def robot(pen: Pen, look: Look) -> None:
     look.anchor("neck", pen, 0, -0.12, 0.48)
 
 
-
 _INDOORS = ("table", "room")
 CLASSES: dict[str, ThingClass] = {
     "teapot": ThingClass(teapot, ("white", "blue", "red", "green", "pink", "yellow"), _INDOORS),
@@ -172,7 +187,8 @@ CLASSES: dict[str, ThingClass] = {
     "lamp": ThingClass(lamp, ("yellow", "red", "green", "blue", "white", "pink"), _INDOORS),
     "chair": ThingClass(chair, ("red", "blue", "green", "purple", "orange"), ("room",)),
     "clock": ThingClass(clock, ("red", "blue", "green", "black", "pink"), _INDOORS),
-    "umbrella": ThingClass(umbrella, ("red", "blue", "yellow", "purple", "green", "pink"),
-                           ("beach", "street", "grass"), floats=True),
+    "umbrella": ThingClass(
+        umbrella, ("red", "blue", "yellow", "purple", "green", "pink"), ("beach", "street", "grass"), floats=True
+    ),
     "robot": ThingClass(robot, ("grey", "blue", "red", "orange", "green"), ("room", "space", "street", "table")),
 }
