@@ -26,6 +26,11 @@ def skia_colour(colour: RGB) -> int:
     return skia.Color(*(int(min(max(c, 0), 255) + 0.5) for c in colour))
 
 
+def tone_of(picture: np.ndarray) -> np.ndarray:
+    """Perceived brightness; written out, as a matrix product's last bits depend on the machine's BLAS."""
+    return 0.299 * picture[..., 0] + 0.587 * picture[..., 1] + 0.114 * picture[..., 2]
+
+
 @dataclass(frozen=True)
 class Layers:
     """A sketch at `side` x `side` pixels. Pictures are float32 [side, side, 3] and masks [side, side], both 0..1."""
@@ -116,7 +121,7 @@ class Layers:
 
     @cached_property
     def tone(self) -> np.ndarray:
-        return self.plain @ np.array([0.299, 0.587, 0.114], np.float32)
+        return tone_of(self.plain)
 
     def lines(self, width: float = 0.018, behind: bool = True) -> np.ndarray:
         """All contours that are in sight, as ink: 1 on a line, 0 on paper. Strokes keep their own width where that is

@@ -3,9 +3,9 @@
 import numpy as np
 
 from palette import INK, WHITE
-from raster import Layers
+from raster import Layers, tone_of
 from styles.base import Style
-from styles.texture import blur, coordinates, noise, over, pool, saturate, shift, spread, tone_of
+from styles.texture import blur, coordinates, noise, over, pool, saturate, shift, spread
 
 _PIXEL = 3  # 64ths of the picture
 

@@ -3,9 +3,9 @@
 import numpy as np
 import skia
 
-from raster import Layers, skia_colour
+from raster import Layers, skia_colour, tone_of
 from styles.base import Style
-from styles.texture import blur, coordinates, grain, noise, saturate, shift, tone_of
+from styles.texture import blur, coordinates, grain, noise, saturate, shift
 
 
 def oil(layers: Layers) -> np.ndarray:

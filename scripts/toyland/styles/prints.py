@@ -3,7 +3,7 @@
 import numpy as np
 
 from palette import INK
-from raster import Layers
+from raster import Layers, tone_of
 from styles.base import Style
 from styles.texture import blur, coordinates, over, ramp, saturate
 
@@ -26,7 +26,7 @@ def halftone(layers: Layers) -> np.ndarray:
 
 def pop_art(layers: Layers) -> np.ndarray:
     """Four loud inks chosen by brightness, before a dotted screen."""
-    steps = np.clip((layers.flat @ np.array([0.299, 0.587, 0.114], np.float32)) * 4, 0, 3.99).astype(int)
+    steps = np.clip(tone_of(layers.flat) * 4, 0, 3.99).astype(int)
     inks = np.array([(44, 18, 110), (232, 20, 130), (255, 126, 20), (255, 236, 60)], np.float32) / 255
     wall = over(
         np.broadcast_to(np.array([0.1, 0.76, 0.86], np.float32), layers.plain.shape),

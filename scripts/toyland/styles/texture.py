@@ -4,6 +4,8 @@ resolution."""
 import numpy as np
 from scipy import ndimage
 
+from raster import tone_of
+
 
 def noise(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
     """Smooth noise of about `cells` bumps across the picture, 0..1. Its values don't depend on the resolution."""
@@ -70,10 +72,6 @@ def within(side: int, pitch: int) -> tuple[np.ndarray, np.ndarray]:
     odd = (64 % pitch) // 2
     place = (((np.arange(side) + 0.5) * 64 / side - odd) / pitch) % 1 - 0.5
     return np.meshgrid(place, place)
-
-
-def tone_of(picture: np.ndarray) -> np.ndarray:
-    return picture @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def saturate(picture: np.ndarray, factor: float) -> np.ndarray:
