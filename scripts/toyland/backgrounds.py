@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import skia
 
 from palette import RGB, WHITE
 from sketch import Pen, Sketch
@@ -24,14 +25,12 @@ def _bands(pen: Pen, *bands: tuple[float, RGB]) -> None:
         pen.rect(-0.1, top, 1.1, 1.1, colour)
 
 
-def _cloud(pen: Pen, x: float, y: float, s: float, colour: RGB = WHITE) -> None:
-    pen.blob(
-        [
-            (x - 1.5 * s, y + 0.4 * s), (x - 1.2 * s, y - 0.2 * s), (x - 0.5 * s, y - 0.3 * s), (x, y - 0.8 * s),
-            (x + 0.6 * s, y - 0.3 * s), (x + 1.3 * s, y - 0.2 * s), (x + 1.5 * s, y + 0.4 * s), (x, y + 0.5 * s),
-        ],
-        colour,
-    )
+def _cloud(pen: Pen, x: float, y: float, s: float) -> None:
+    """Four puffs as one shape."""
+    whole = skia.Path.Circle(x, y, 0.62 * s)
+    for dx, dy, r in ((-0.75, 0.2, 0.42), (0.7, 0.15, 0.48), (0.0, 0.3, 0.4)):
+        whole = skia.Op(whole, skia.Path.Circle(x + dx * s, y + dy * s, r * s), skia.kUnion_PathOp)
+    pen.path(whole, WHITE)
 
 
 def _grass(pen: Pen, rng: np.random.Generator) -> None:

@@ -1,6 +1,6 @@
 """Where faces and hands are, in pixels of a rendering."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,4 @@ class HandBox(Box):
 @dataclass(frozen=True)
 class FaceBox(Box):
     expression: str
-    parts: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # left_eye, right_eye, left_brow, right_brow, mouth
+    parts: dict[str, tuple[float, float]]  # left_eye, right_eye, left_brow, right_brow, mouth

@@ -20,7 +20,6 @@ FACE_PARTS = {
 
 @dataclass(frozen=True)
 class Expression:
-    word: str  # "smiling"
     slant: float  # brows: how far their inner ends are lowered
     lift: float  # brows: how far they are raised
     curve: float  # of the closed mouth: corners up (+) or down (-)
@@ -29,15 +28,15 @@ class Expression:
 
 
 EXPRESSIONS: dict[str, Expression] = {
-    "calm": Expression("calm", 0.0, 0.0, 0.02),
-    "smiling": Expression("smiling", 0.0, 0.03, 0.16),
-    "laughing": Expression("laughing", 0.0, 0.05, 0.2, open=(0.26, 0.2), eye=0.85),
-    "sad": Expression("sad", -0.11, 0.03, -0.15),
-    "angry": Expression("angry", 0.14, -0.04, -0.1, eye=0.85),
-    "surprised": Expression("surprised", 0.0, 0.11, 0.0, open=(0.11, 0.16), eye=1.25),
+    "calm": Expression(0.0, 0.0, 0.02),
+    "smiling": Expression(0.0, 0.03, 0.16),
+    "laughing": Expression(0.0, 0.05, 0.2, open=(0.26, 0.2), eye=0.85),
+    "sad": Expression(-0.11, 0.03, -0.15),
+    "angry": Expression(0.14, -0.04, -0.1, eye=0.85),
+    "surprised": Expression(0.0, 0.11, 0.0, open=(0.11, 0.16), eye=1.25),
 }
 
-LIPS: dict[str, RGB] = {"woman": (196, 44, 64), "man": (120, 44, 40), "beard": (226, 120, 110)}
+LIPS: dict[str, RGB] = {"woman": (196, 44, 64), "man": (120, 44, 40), "dark ground": (232, 116, 110)}
 
 HAIR_STYLES = ("short", "long", "curly", "bun", "spiky", "bald")
 
@@ -145,7 +144,7 @@ def draw_head(pen: Pen, person: Person) -> None:
             0.1 if man else 0.065,
         )
     pen.stroke([(0.02, 0.08), (0.07, 0.22), (-0.03, 0.25)], dark(skin, 0.35), 0.05)
-    _mouth(pen, mood, LIPS["beard" if person.beard else person.sex])
+    _mouth(pen, mood, LIPS["dark ground" if person.beard or person.tone > 3 else person.sex])
     _hair_front(pen, person.hair, hair)
     parts = {}
     for name, (x, y) in FACE_PARTS.items():

@@ -116,21 +116,10 @@ class Pen:
         return path
 
     def oval(
-        self,
-        x: float,
-        y: float,
-        rx: float,
-        ry: float | None = None,
-        fill: RGB | None = None,
-        line: Line = "auto",
-        tilt: float = 0.0,
+        self, x: float, y: float, rx: float, ry: float | None = None, fill: RGB | None = None, line: Line = "auto"
     ) -> skia.Path:
-        path = skia.Path()
         ry = rx if ry is None else ry
-        path.addOval(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry))
-        if tilt:
-            path.transform(skia.Matrix.RotateDeg(tilt, skia.Point(x, y)))
-        return self.path(path, fill, line)
+        return self.path(skia.Path.Oval(skia.Rect.MakeLTRB(x - rx, y - ry, x + rx, y + ry)), fill, line)
 
     def rect(
         self, x0: float, y0: float, x1: float, y1: float, fill: RGB, r: float = 0.0, line: Line = "auto"
