@@ -46,7 +46,7 @@ existing_libtorch() {
   local prefix
   local IFS=:
   for prefix in ${CMAKE_PREFIX_PATH:-}; do
-    if [ -f "$prefix/include/torch/version.h" ]; then
+    if [ -f "$prefix/include/torch/headeronly/version.h" ]; then  # as cmake/FindLibtorch.cmake
       printf '%s\n' "$prefix"
       return
     fi

@@ -25,6 +25,9 @@ const std::filesystem::path kFolder = std::filesystem::path(MOLAR_TEST_DATA_DIR)
 constexpr double kTolerance = 1e-5;
 // diffusers integrates LMS' coefficients numerically, on float32 values; we do so exactly.
 constexpr double kLmsTolerance = 2e-5;
+// Rescaled to zero terminal SNR, the last alphas are differences of nearly equal numbers: diffusers'
+// own samples differ by 2.3e-5 between an AMD and an Intel processor.
+constexpr double kZeroSnrTolerance = 1e-4;
 
 const Json& manifest() {
   static const Json kManifest = Json::parse(std::ifstream(kFolder / "MANIFEST.json"));
@@ -96,7 +99,8 @@ TEST_P(SchedulerGolden, RunsAsDiffusersDoes) {
                 [](const Tensor& seen, double t, size_t) { return test::toy_model(seen, t); });
 
   const bool lms = golden()["file"] == "LMSDiscreteScheduler.safetensors";
-  const double tolerance = lms ? kLmsTolerance : kTolerance;
+  const bool zero_snr = golden()["config"].value("rescale_betas_zero_snr", false);
+  const double tolerance = lms ? kLmsTolerance : zero_snr ? kZeroSnrTolerance : kTolerance;
   EXPECT_LE(distance(trace.inputs[trace.inputs.size() / 2], tensor("input")), tolerance);
   const auto kept = golden()["kept"].get<std::vector<size_t>>();
   const Tensor samples = tensor("samples");
