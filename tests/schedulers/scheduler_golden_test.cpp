@@ -25,8 +25,8 @@ const std::filesystem::path kFolder = std::filesystem::path(MOLAR_TEST_DATA_DIR)
 constexpr double kTolerance = 1e-5;
 // diffusers integrates LMS' coefficients numerically, on float32 values; we do so exactly.
 constexpr double kLmsTolerance = 2e-5;
-// Rescaled to zero terminal SNR, the last alphas are differences of nearly equal numbers: diffusers'
-// own samples differ by 2.3e-5 between an AMD and an Intel processor.
+// Rescaled to zero terminal SNR, the last alphas are differences of nearly equal numbers:
+// diffusers' own samples differ by 2.3e-5 between an AMD and an Intel processor.
 constexpr double kZeroSnrTolerance = 1e-4;
 
 const Json& manifest() {
