@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--out", required=True)
+    parser.add_argument("--lora", action="append", default=[], help="a file, fused with strength 1")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -45,6 +46,13 @@ def main() -> int:
     begin = now()
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
+    names = [f"lora{i}" for i in range(len(args.lora))]
+    for name, path in zip(names, args.lora):
+        pipe.load_lora_weights(path, adapter_name=name)
+    if names:
+        pipe.set_adapters(names)
+        pipe.fuse_lora()
+        pipe.unload_lora_weights()
     times = {"load_s": now() - begin}
 
     encode_prompt = pipe.encode_prompt

@@ -46,17 +46,30 @@ def run(command: list[str], args) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1]) | {"whole_s": whole}
 
 
-def run_molar(args, model: pathlib.Path) -> dict:
+def run_molar(args, model: pathlib.Path, loras: tuple[pathlib.Path, ...] = ()) -> dict:
     return run([str(args.molar), "generate", "-m", str(model), "-p", PROMPT, "--prompt-syntax", "plain", "--device", "cpu",
                 "--dtype", "f32", "--steps", str(args.steps), "--seed", str(args.seed), "-W", str(args.size), "-H",
                 str(args.size), "--threads", str(args.threads), "-o", str(args.out / "molar.png"), "--on-exist",
-                "overwrite", "--json", "-q"], args)
+                "overwrite", "--json", "-q", *(f"--lora={path}" for path in loras)], args)
 
 
-def run_diffusers(args, model: pathlib.Path) -> dict:
+def run_diffusers(args, model: pathlib.Path, loras: tuple[pathlib.Path, ...] = ()) -> dict:
     return run([sys.executable, str(HERE / "bench_diffusers.py"), "--model", str(model), "--prompt", PROMPT, "--steps",
                 str(args.steps), "--size", str(args.size), "--seed", str(args.seed), "--threads", str(args.threads),
-                "--out", str(args.out / "diffusers.png")], args)
+                "--out", str(args.out / "diffusers.png"), *(f"--lora={path}" for path in loras)], args)
+
+
+def measure_loras(args, workshop: Workshop, model: pathlib.Path) -> list[dict]:
+    """Peak memory with two LoRA files fused into the weights: a second copy of the UNet would add 3,279 MiB."""
+    loras = tuple(workshop.lora("sd15-full", name) for name in ("kohya-a", "kohya-b"))
+    rows = []
+    for _ in range(args.lora_runs):
+        ours, theirs = figures(run_molar(args, model, loras)), figures(run_diffusers(args, model, loras))
+        rows.append({"molar": ours, "diffusers": theirs, "picture_difference": picture_difference(args)})
+        print(f"with two LoRA files: {ours['memory']:.0f} / {theirs['memory']:.0f} MiB, first step after "
+              f"{ours['first_step']:.2f} / {theirs['first_step']:.2f} s, step {ours['step']:.2f} / {theirs['step']:.2f} s, "
+              f"pictures {rows[-1]['picture_difference']} grey level(s) apart", flush=True)
+    return rows
 
 
 def machine() -> str:
@@ -99,6 +112,7 @@ def parse():
     parser.add_argument("--full-models", type=pathlib.Path, default=REPOSITORY / "parity-out" / "full",
                         help="folder of scripts/parity's full-size models; the SD 1.5 one is made there if it is missing")
     parser.add_argument("-n", type=int, default=5, help="alternations (5)")
+    parser.add_argument("--lora-runs", type=int, default=2, help="alternations with two LoRA files (2)")
     parser.add_argument("--steps", type=int, default=4, help="UNet steps a run; the first is not counted (4)")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--threads", type=int, default=2)
@@ -116,7 +130,8 @@ def main() -> int:
     if not args.molar.exists():
         raise SystemExit(f"bench_generate: {args.molar} is missing; build it first (scripts/quickstart)")
     args.out.mkdir(parents=True, exist_ok=True)
-    model = Workshop(args.out, args.full_models.resolve()).model_folder("sd15-full")
+    workshop = Workshop(args.out, args.full_models.resolve())
+    model = workshop.model_folder("sd15-full")
     versions = {p: importlib.metadata.version(p) for p in ("torch", "diffusers", "transformers")}
     facts = {"machine": machine(), "threads": args.threads, "dtype": "float32", "device": "cpu", "seed": args.seed,
              "size": f"{args.size}x{args.size}", "guidance": "batch of two", "steps": args.steps, "n": args.n,
@@ -141,8 +156,9 @@ def main() -> int:
     rows = report(pairs)
     difference = picture_difference(args)
     print(f"largest difference of the two pictures: {difference} grey level(s)")
-    (args.out / "report.json").write_text(json.dumps({"facts": facts, "figures": rows, "picture_difference": difference},
-                                                     indent=1) + "\n")
+    with_loras = measure_loras(args, workshop, model)
+    (args.out / "report.json").write_text(json.dumps({"facts": facts, "figures": rows, "picture_difference": difference,
+                                                      "with_two_loras": with_loras}, indent=1) + "\n")
     return 0
 
 
