@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "molar/core/error.h"
+#include "molar/io/json_order.h"
 #include "support/expect_error.h"
 #include "support/temp_folder.h"
 
@@ -163,6 +164,15 @@ TEST(JsonConfig, ShowsLargeValuesShortened) {
   const JsonConfig config(json, "c");
   expect_error<FileError>([&] { config.get<bool>("a"); }, {"is a list of 1000 values"});
   EXPECT_LT(expect_error<FileError>([&] { config.get<bool>("b"); }, {"xxx..."}).size(), 160U);
+}
+
+TEST(JsonOrder, KeysComeAsTheTextHasThem) {
+  const std::string text = R"({"b": {"z": 1, "a": {"z": 2, "q": 3}, "m": [{"k": 4}]}, "z": 1,)"
+                           R"( "a": {"b": Infinity}, "c": {}})";
+  EXPECT_EQ(keys_in_file_order(text, "b"), (std::vector<std::string>{"z", "a", "m"}));
+  EXPECT_EQ(keys_in_file_order(text, "a"), std::vector<std::string>{"b"});
+  for (const char* none : {"c", "z", "q", "absent"})
+    EXPECT_TRUE(keys_in_file_order(text, none).empty()) << none;
 }
 
 }  // namespace
