@@ -9,6 +9,8 @@
 
 #include "molar/adapters/lora_summary.h"
 #include "molar/core/error.h"
+#include "molar/io/file.h"
+#include "molar/io/json_order.h"
 
 namespace molar {
 namespace {
@@ -21,6 +23,9 @@ constexpr std::string_view kComponents[] = {"unet", "text_encoder_2", "text_enco
 /// peft's initialisations that subtract something from the base weights: the file fits only those.
 constexpr std::string_view kBaseChangingInits[] = {"pissa", "olora",   "corda",
                                                    "loftq", "lora_ga", "mica"};
+
+/// peft's methods whose factors we read. A config without the field is of an old LoRA.
+const std::vector<Json> kPeftTypes = {"LORA", "LOHA", "LOKR"};
 
 /// What a safetensors file without LoRA keys can be: (a key contains this, so it is that).
 constexpr std::pair<std::string_view, std::string_view> kOtherFiles[] = {
@@ -75,12 +80,15 @@ std::string guess_component(const Json& config, const fs::path& folder) {
 /// An adapter_model.safetensors with the adapter_config.json beside it, without which its scale is
 /// unknown.
 LoraSource open_peft_file(const fs::path& file, std::string component) {
+  constexpr uint64_t kMaxConfigBytes = 16ULL << 20;
   const fs::path config_path = file.parent_path() / "adapter_config.json";
-  const Json config = read_json_file(config_path);
   const std::string source = fmt::format("'{}'", config_path.string());
+  const std::string text = read_file(config_path, kMaxConfigBytes);
+  const Json config = parse_json(text, source);
   if (!config.is_object()) throw FileError(fmt::format("{} is no JSON object", source));
   if (component.empty()) component = guess_component(config, fs::absolute(file).parent_path());
-  return {SafetensorsFile::open(file), component, {{"", PeftScaling(config, source)}}};
+  const auto key_order = [&](const std::string& name) { return keys_in_file_order(text, name); };
+  return {SafetensorsFile::open(file), component, {{"", PeftScaling(config, key_order, source)}}};
 }
 
 /// diffusers joins one LoraConfig per component: {"unet.r": 4, "unet.lora_alpha": 8,
@@ -94,11 +102,20 @@ std::map<std::string, PeftScaling> scalings_from_metadata(const SafetensorsFile&
   std::map<std::string, Json> configs;
   for (const auto& [key, value] : joined.items()) {
     const size_t dot = key.find('.');
-    if (dot != std::string::npos) configs[key.substr(0, dot)][key.substr(dot + 1)] = value;
+    const std::string component = key.substr(0, dot);
+    if (dot == std::string::npos ||
+        std::ranges::find(kComponents, component) == std::end(kComponents))
+      continue;  // another model's
+    configs[component][key.substr(dot + 1)] = value;
   }
   std::map<std::string, PeftScaling> scalings;
-  for (const auto& [component, config] : configs)
-    scalings.emplace(component, PeftScaling(config, fmt::format("{}, {}", source, component)));
+  for (const auto& [component, config] : configs) {
+    const auto key_order = [&](const std::string& name) {
+      return keys_in_file_order(found->second, component + "." + name);
+    };
+    scalings.emplace(component,
+                     PeftScaling(config, key_order, fmt::format("{}, {}", source, component)));
+  }
   return scalings;
 }
 
@@ -132,11 +149,8 @@ std::vector<LoraSource> open_folder(const fs::path& folder) {
                   folder.string()));
 }
 
-/// A pattern of peft that is only a module's name, as a name: "^" and "$" dropped, "\." read as
-/// ".".
+/// A pattern of peft that is only a module's name, as a name: "\." read as ".".
 std::optional<std::string> plain_name(std::string_view pattern) {
-  if (pattern.starts_with('^')) pattern.remove_prefix(1);
-  if (pattern.ends_with('$')) pattern.remove_suffix(1);
   std::string name;
   for (size_t i = 0; i < pattern.size(); ++i) {
     if (pattern[i] == '\\' && i + 1 < pattern.size() && pattern[i + 1] == '.') continue;
@@ -147,61 +161,103 @@ std::optional<std::string> plain_name(std::string_view pattern) {
   return name.empty() ? std::nullopt : std::optional<std::string>(name);
 }
 
-/// peft's *_pattern: module names (or their ends) and the value that they have.
-std::map<std::string, double> read_pattern(const Json& config, const char* key,
-                                           const std::string& source) {
-  std::map<std::string, double> pattern;
-  if (!config.contains(key) || config[key].is_null()) return pattern;
-  const Json& patterns = config[key];
-  if (!patterns.is_object()) throw FileError(fmt::format("{}: {} is no JSON object", source, key));
-  const JsonConfig values(patterns, fmt::format("{}, {}", source, key));
-  for (const auto& [text, value] : patterns.items()) {
-    const auto name = plain_name(text);
-    if (!name)
+/// Throws FileError for initialisations of which the file holds only a part.
+void check_initialisation(const JsonConfig& config) {
+  constexpr const char* kKey = "init_lora_weights";
+  if (!config.has(kKey) || !config.json().at(kKey).is_string()) return;
+  const std::string init = config.get<std::string>(kKey);
+  for (const std::string_view name : kBaseChangingInits)
+    if (init.starts_with(name))
       throw FileError(fmt::format(
-          "{}: {} '{}' is a regular expression, molar reads module names only", source, key, text));
-    pattern.insert_or_assign(*name, values.get<double>(text));
-  }
-  return pattern;
+          "{}: init_lora_weights '{}' changes the base weights too: save it with peft's "
+          "path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+          config.source(), init));
 }
 
-/// A pattern is a module's name or the end of one, from a dot on; the longest that fits is meant.
-std::optional<double> value_for(const std::string& module,
-                                const std::map<std::string, double>& pattern,
-                                std::optional<double> otherwise) {
-  size_t longest = 0;
-  for (const auto& [name, value] : pattern) {
-    if (name.size() < longest || (module != name && !module.ends_with("." + name))) continue;
-    otherwise = value;
-    longest = name.size();
-  }
-  return otherwise;
+/// Where a LoRA came from, which layers it was made for (its keys say so), and how it was trained.
+void ignore_settings_without_effect(const JsonConfig& config) {
+  config.ignore({"auto_mapping",
+                 "base_model_name_or_path",
+                 "corda_config",
+                 "decompose_both",
+                 "decompose_factor",
+                 "ensure_weight_tying",
+                 "ephemeral_gpu_offload",
+                 "eva_config",
+                 "exclude_modules",
+                 "fan_in_fan_out",
+                 "inference_mode",
+                 "init_weights",
+                 "layers_pattern",
+                 "layers_to_transform",
+                 "loftq_config",
+                 "lora_dropout",
+                 "lora_ga_config",
+                 "megatron_config",
+                 "megatron_core",
+                 "module_dropout",
+                 "peft_version",
+                 "qalora_group_size",
+                 "rank_dropout",
+                 "rank_dropout_scale",
+                 "revision",
+                 "runtime_config",
+                 "target_modules",
+                 "task_type",
+                 "use_effective_conv2d"});
 }
 
 }  // namespace
 
-PeftScaling::PeftScaling(const Json& config, const std::string& source) {
+PeftScaling::PeftScaling(const Json& config, const KeyOrder& key_order, const std::string& source) {
   const JsonConfig fields(config, source);
+  fields.require_one_of("peft_type", kPeftTypes);
   if (fields.get_or<bool>("use_dora", false))
     throw FileError(fmt::format(
         "{}: DoRA (use_dora), which molar cannot apply: merge it with the tool that trained "
         "it and extract a plain LoRA from the result",
         source));
-  if (config.contains("init_lora_weights") && config["init_lora_weights"].is_string()) {
-    const std::string init = fields.get<std::string>("init_lora_weights");
-    for (const std::string_view name : kBaseChangingInits)
-      if (init.starts_with(name))
-        throw FileError(fmt::format(
-            "{}: init_lora_weights '{}' changes the base weights too: save it with peft's "
-            "path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
-            source, init));
-  }
+  check_initialisation(fields);
+  fields.require_one_of("bias", {"none"});
+  for (const char* key : {"lora_bias", "use_qalora", "use_bdlora"})
+    fields.require_one_of(key, {false});
+  for (const char* key : {"modules_to_save", "target_parameters"})
+    fields.require_one_of(key, {Json::array()});
   rank_stabilised_ = fields.get_or<bool>("use_rslora", false);
   alpha_ = fields.get_optional<double>("lora_alpha");
   if (!alpha_) alpha_ = fields.get_optional<double>("alpha");  // peft's LoHaConfig and LoKrConfig
-  alpha_pattern_ = read_pattern(config, "alpha_pattern", source);
+  alpha_pattern_ = read_patterns(fields, "alpha_pattern", key_order);
   rank_ = fields.get_optional<double>("r");
-  rank_pattern_ = read_pattern(config, "rank_pattern", source);
+  rank_pattern_ = read_patterns(fields, "rank_pattern", key_order);
+  ignore_settings_without_effect(fields);
+  fields.refuse_unread_keys();
+}
+
+PeftScaling::Patterns PeftScaling::read_patterns(const JsonConfig& config, const char* key,
+                                                 const KeyOrder& key_order) {
+  Patterns patterns;
+  if (!config.has(key)) return patterns;
+  const JsonConfig values(config.json().at(key), fmt::format("{}, {}", config.source(), key));
+  for (const std::string& text : key_order(key)) {
+    std::string_view pattern = text;
+    const bool whole = pattern.starts_with('^');
+    if (whole) pattern.remove_prefix(1);
+    if (pattern.ends_with('$')) pattern.remove_suffix(1);
+    auto name = plain_name(pattern);
+    if (!name)
+      throw FileError(
+          fmt::format("{}: {} '{}' is a regular expression, molar reads module names only",
+                      config.source(), key, text));
+    patterns.push_back({std::move(*name), whole, values.get<double>(text)});
+  }
+  return patterns;
+}
+
+std::optional<double> PeftScaling::value_for(const std::string& module, const Patterns& patterns,
+                                             std::optional<double> otherwise) {
+  for (const auto& [name, whole, value] : patterns)
+    if (module == name || (!whole && module.ends_with("." + name))) return value;
+  return otherwise;
 }
 
 double PeftScaling::scale(const std::string& module, std::optional<int64_t> rank) const {

@@ -2,11 +2,12 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
-#include <array>
-#include <fstream>
+#include <algorithm>
 
 #include "molar/core/error.h"
+#include "molar/io/file.h"
 
 namespace molar {
 namespace {
@@ -23,11 +24,13 @@ constexpr std::string_view kAttentionWeights[] = {".to_q.weight", ".to_k.weight"
                                                   ".to_out.0.weight"};
 constexpr std::string_view kPickleExtensions[] = {".ckpt", ".pt", ".pth", ".bin", ".pkl"};
 
-std::string first_bytes(const fs::path& file) {
-  std::array<char, 8> bytes{};
-  std::ifstream stream(file, std::ios::binary);
-  stream.read(bytes.data(), bytes.size());
-  return {bytes.data(), static_cast<size_t>(stream.gcount())};
+/// Up to eight; fewer where the file is shorter. Throws FileError for a pipe, which would wait.
+std::string first_bytes(const fs::path& path) {
+  const InputFile file(path);
+  std::string bytes(8, '\0');
+  const ssize_t count = ::pread(file.descriptor(), bytes.data(), bytes.size(), 0);
+  bytes.resize(static_cast<size_t>(std::max<ssize_t>(count, 0)));
+  return bytes;
 }
 
 }  // namespace

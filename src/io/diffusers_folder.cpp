@@ -1,8 +1,10 @@
 #include "diffusers_folder.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "checkpoint_parts.h"
@@ -15,18 +17,19 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Part {
-  std::string_view name;        ///< folder and key of model_index.json
-  std::string_view class_name;  ///< empty: any (schedulers, tokenizers)
+  std::string_view name;  ///< folder and key of model_index.json
+  /// The class that we draw with and another name of it; empty: any (schedulers).
+  std::array<std::string_view, 2> classes;
   bool only_sdxl = false;
 };
 constexpr Part kParts[] = {
-    {"unet", "UNet2DConditionModel"},
-    {"vae", "AutoencoderKL"},
-    {"text_encoder", "CLIPTextModel"},
-    {"text_encoder_2", "CLIPTextModelWithProjection", true},
-    {"scheduler", ""},
-    {"tokenizer", ""},
-    {"tokenizer_2", "", true},
+    {"unet", {"UNet2DConditionModel"}},
+    {"vae", {"AutoencoderKL"}},
+    {"text_encoder", {"CLIPTextModel"}},
+    {"text_encoder_2", {"CLIPTextModelWithProjection"}, true},
+    {"scheduler", {}},
+    {"tokenizer", {"CLIPTokenizer", "CLIPTokenizerFast"}},
+    {"tokenizer_2", {"CLIPTokenizer", "CLIPTokenizerFast"}, true},
 };
 /// Parts of diffusers' pipelines that do not change the picture that we draw.
 constexpr std::string_view kOptionalParts[] = {"safety_checker", "feature_extractor",
@@ -107,9 +110,10 @@ bool check_pipeline(const Json& index, const std::string& source) {
   return sdxl;
 }
 
-/// Throws FileError where a required part is missing or of another class.
-void check_part(const fs::path& folder, const Json& index, const Part& part,
-                const std::string& source) {
+/// The class that the index gives the part. Throws FileError where a required part is missing or of
+/// another class than ours.
+std::string check_part(const fs::path& folder, const Json& index, const Part& part,
+                       const std::string& source) {
   const auto entry = index.find(part.name);
   if (!index_has(index, part.name))
     throw FileError(
@@ -117,13 +121,28 @@ void check_part(const fs::path& folder, const Json& index, const Part& part,
   if (!entry->is_array() || entry->size() != 2 || !(*entry)[1].is_string())
     throw FileError(fmt::format("{}: '{}' is {}; wanted [library, class]", source, part.name,
                                 entry->dump(-1, ' ', false, Json::error_handler_t::replace)));
-  const auto found = (*entry)[1].get<std::string>();
-  if (!part.class_name.empty() && found != part.class_name)
-    throw FileError(
-        fmt::format("{}: '{}' is a {}; wanted {}", source, part.name, found, part.class_name));
+  auto found = (*entry)[1].get<std::string>();
+  const std::string_view wanted = part.classes.front();
+  if (found.empty() || (!wanted.empty() && !contains(part.classes, found)))
+    throw FileError(fmt::format("{}: '{}' is a {}; wanted {}", source, part.name, found,
+                                wanted.empty() ? "a scheduler's class" : wanted));
   if (!fs::is_directory(folder / part.name))
     throw FileError(fmt::format("{}: the folder '{}' is missing; is the download complete?",
                                 folder.string(), part.name));
+  return found;
+}
+
+/// scheduler_config.json with the class that the index names: diffusers takes that one, whatever
+/// the file says, and gives it the fields of the file that it knows.
+Json read_scheduler_config(const fs::path& file, const std::string& index_class) {
+  Json config = read_json_file(file);
+  const JsonConfig fields(config, file.string());
+  const auto own_class = fields.get_or<std::string>("_class_name", index_class);
+  if (own_class != index_class)
+    spdlog::warn("{}: a {}, but model_index.json says {}; taking {}", file.string(), own_class,
+                 index_class, index_class);
+  config["_class_name"] = index_class;
+  return config;
 }
 
 /// Throws FileError unless config.json names the class that the component must have.
@@ -134,9 +153,9 @@ void check_component_class(const Json& config, const Part& part, const std::stri
     classes.push_back(*diffusers);
   if (const auto transformers = fields.get_optional<std::vector<std::string>>("architectures"))
     classes.insert(classes.end(), transformers->begin(), transformers->end());
-  if (classes.empty() || std::ranges::find(classes, part.class_name) != classes.end()) return;
+  if (classes.empty() || std::ranges::find(classes, part.classes.front()) != classes.end()) return;
   throw FileError(
-      fmt::format("{}: a {}; wanted {}", source, first_names(classes), part.class_name));
+      fmt::format("{}: a {}; wanted {}", source, first_names(classes), part.classes.front()));
 }
 
 /// See Note [Telling the family]. Throws FileError where pipeline and UNet disagree about SDXL.
@@ -211,13 +230,12 @@ Checkpoint open_diffusers_folder(const fs::path& folder, const CheckpointOptions
     const bool replaced = (name == "vae" && !options.vae.empty()) ||
                           (name.starts_with("tokenizer") && !options.tokenizer.empty());
     if ((part.only_sdxl && !sdxl) || replaced) continue;
-    check_part(folder, out.model_index, part, source);
+    const std::string index_class = check_part(folder, out.model_index, part, source);
     if (name.starts_with("tokenizer")) {
       out.tokenizers.emplace(name, tokenizer_files(folder / name));
     } else if (name == "scheduler") {
       configs.push_back(folder / name / "scheduler_config.json");
-      out.scheduler_config = read_json_file(configs.back());
-      JsonConfig(out.scheduler_config, configs.back().string()).get<std::string>("_class_name");
+      out.scheduler_config = read_scheduler_config(configs.back(), index_class);
     } else {
       add_component(out, configs, folder, name);
     }

@@ -10,6 +10,7 @@
 
 #include "molar/core/error.h"
 #include "molar/io/file.h"
+#include "molar/io/json_order.h"
 
 namespace molar {
 namespace {
@@ -150,6 +151,19 @@ Json read_json_file(const std::filesystem::path& path) {
   return parse_json(read_file(path, kMaxJsonBytes), fmt::format("'{}'", path.string()));
 }
 
+std::vector<std::string> keys_in_file_order(std::string_view text, const std::string& name) {
+  std::vector<std::string> keys;
+  bool inside = false;
+  const auto note_keys = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (event != Json::parse_event_t::key) return true;
+    if (depth == 1) inside = parsed == name;
+    if (depth == 2 && inside) keys.push_back(parsed.get<std::string>());
+    return true;
+  };
+  const Json ignored = Json::parse(quote_infinities(text), note_keys);
+  return keys;
+}
+
 JsonConfig::JsonConfig(const Json& object, std::string source)
     : object_(object), source_(std::move(source)) {
   if (!object_.is_object())
@@ -177,7 +191,8 @@ template <typename T>
 T JsonConfig::get(const std::string& key) const {
   std::optional<T> value = get_optional<T>(key);
   if (!value)
-    throw FileError(fmt::format("{}: '{}' is missing; wanted {}", source_, key, wanted_name<T>()));
+    throw FileError(fmt::format("{}: '{}' is {}; wanted {}", source_, key,
+                                object_.contains(key) ? "null" : "missing", wanted_name<T>()));
   return std::move(*value);
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "config_fields.h"
 #include "molar/core/error.h"
 #include "tiling.h"
 #include "vae_blocks.h"
@@ -74,6 +75,11 @@ void check_input(const Tensor& x, int64_t channels, std::string_view what) {
 
 AutoencoderKLConfig AutoencoderKLConfig::from_json(const Json& json, const std::string& source) {
   const JsonConfig fields(json, source);
+  refuse_null(fields,
+              {"act_fn", "block_out_channels", "down_block_types", "force_upcast", "in_channels",
+               "latent_channels", "layers_per_block", "mid_block_add_attention", "norm_num_groups",
+               "out_channels", "sample_size", "scaling_factor", "up_block_types",
+               "use_post_quant_conv", "use_quant_conv"});
   AutoencoderKLConfig config;
   config.in_channels = fields.get_or("in_channels", config.in_channels);
   config.out_channels = fields.get_or("out_channels", config.out_channels);

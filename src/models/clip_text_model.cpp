@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 
+#include "config_fields.h"
 #include "molar/core/error.h"
 
 namespace molar {
@@ -29,18 +31,19 @@ void ignore_settings_without_effect(const JsonConfig& config) {
 }
 
 void check_sizes(const CLIPTextConfig& config, const std::string& source) {
-  const std::pair<const char*, int64_t> sizes[] = {
-      {"vocab_size", config.vocab_size},
-      {"hidden_size", config.hidden_size},
-      {"intermediate_size", config.intermediate_size},
-      {"num_hidden_layers", config.num_hidden_layers},
-      {"num_attention_heads", config.num_attention_heads},
-      {"max_position_embeddings", config.max_position_embeddings},
-      {"projection_dim", config.projection_dim.value_or(1)}};
-  constexpr int64_t kLargest = 1 << 20;
-  for (const auto& [name, size] : sizes)
-    if (size < 1 || size > kLargest)
-      throw FileError(fmt::format("{}: '{}' is {}, wanted 1 to {}", source, name, size, kLargest));
+  // Far beyond any real model; every layer costs time and memory before a weight is looked at.
+  constexpr int64_t kWidest = 1 << 20, kDeepest = 64;
+  const std::tuple<const char*, int64_t, int64_t> sizes[] = {
+      {"vocab_size", config.vocab_size, kWidest},
+      {"hidden_size", config.hidden_size, kWidest},
+      {"intermediate_size", config.intermediate_size, kWidest},
+      {"num_hidden_layers", config.num_hidden_layers, kDeepest},
+      {"num_attention_heads", config.num_attention_heads, kWidest},
+      {"max_position_embeddings", config.max_position_embeddings, kWidest},
+      {"projection_dim", config.projection_dim.value_or(1), kWidest}};
+  for (const auto& [name, size, largest] : sizes)
+    if (size < 1 || size > largest)
+      throw FileError(fmt::format("{}: '{}' is {}, wanted 1 to {}", source, name, size, largest));
   if (config.hidden_size % config.num_attention_heads != 0)
     throw FileError(
         fmt::format("{}: 'hidden_size' {} is not a multiple of 'num_attention_heads' {}", source,
@@ -51,6 +54,9 @@ void check_sizes(const CLIPTextConfig& config, const std::string& source) {
 
 CLIPTextConfig CLIPTextConfig::from_json(const Json& json, const std::string& source) {
   const JsonConfig fields(json, source);
+  refuse_null(fields, {"eos_token_id", "hidden_act", "hidden_size", "intermediate_size",
+                       "layer_norm_eps", "max_position_embeddings", "num_attention_heads",
+                       "num_hidden_layers", "projection_dim", "vocab_size"});
   CLIPTextConfig config;
   config.vocab_size = fields.get_or("vocab_size", config.vocab_size);
   config.hidden_size = fields.get_or("hidden_size", config.hidden_size);

@@ -100,7 +100,6 @@ class CLIPTokenizer::Impl {
       : bos_token_id(definition.bos_token_id),
         eos_token_id(definition.eos_token_id),
         pad_token_id(definition.pad_token_id),
-        model_max_length(definition.model_max_length),
         words_(definition.vocabulary, definition.unk_token_id) {
     for (const AddedToken& token : definition.added_tokens) {
       const std::u32string content = decode_utf8(token.content);
@@ -131,7 +130,7 @@ class CLIPTokenizer::Impl {
     return ids;
   }
 
-  int64_t bos_token_id, eos_token_id, pad_token_id, model_max_length;
+  int64_t bos_token_id, eos_token_id, pad_token_id;
   int64_t vocab_size = 0;
 
  private:
@@ -160,7 +159,6 @@ std::vector<int64_t> CLIPTokenizer::encode(std::string_view text) const {
 int64_t CLIPTokenizer::bos_token_id() const { return impl_->bos_token_id; }
 int64_t CLIPTokenizer::eos_token_id() const { return impl_->eos_token_id; }
 int64_t CLIPTokenizer::pad_token_id() const { return impl_->pad_token_id; }
-int64_t CLIPTokenizer::model_max_length() const { return impl_->model_max_length; }
 int64_t CLIPTokenizer::vocab_size() const { return impl_->vocab_size; }
 
 }  // namespace molar

@@ -11,6 +11,9 @@
 namespace molar {
 namespace {
 
+// Saved by transformers before 4.31: the numbers 0, 1, 2, ...
+const std::vector<std::string> kUnreadOfTextEncoder = {"text_model.embeddings.position_ids"};
+
 // Note [Packed weights] (layers.h): float32 convolutions on the CPU rearrange their weights
 // themselves.
 at::MemoryFormat wanted_layout(const Tensor& stored, const LoadOptions& options) {
@@ -54,6 +57,26 @@ void check_tensor(const Tensor& wanted, const Tensor& found, const std::string& 
                                 component.source, name, dtype_name(found.scalar_type())));
 }
 
+void check_weights(const torch::nn::Module& module, const Component& component,
+                   const std::vector<std::string>& ignored) {
+  const auto parameters = module.named_parameters();
+  check_names(parameters, component, ignored);
+  for (const auto& parameter : parameters)
+    check_tensor(parameter.value(), component.weights.at(parameter.key()), parameter.key(),
+                 component);
+}
+
+// Of a module that check_weights passed.
+void fill_weights(torch::nn::Module& module, const Component& component,
+                  const LoadOptions& options) {
+  // Ordinary tensors even under a caller's InferenceMode: the module outlives it, training may
+  // follow.
+  const c10::InferenceMode ordinary_tensors(false);
+  const at::NoGradGuard no_grad;
+  for (const auto& parameter : module.named_parameters())
+    parameter.value().set_data(load_parameter(component, parameter.key(), options));
+}
+
 }  // namespace
 
 Tensor to_compute_form(const Tensor& stored, const LoadOptions& options) {
@@ -77,38 +100,46 @@ Tensor load_parameter(const Component& component, const std::string& name,
 
 void load_weights(torch::nn::Module& module, const Component& component, const LoadOptions& options,
                   const std::vector<std::string>& ignored) {
-  // Ordinary tensors even under a caller's InferenceMode: the module outlives it, training may
-  // follow.
-  const c10::InferenceMode ordinary_tensors(false);
-  const at::NoGradGuard no_grad;
-  const auto parameters = module.named_parameters();
-  check_names(parameters, component, ignored);
-  for (const auto& parameter : parameters)
-    check_tensor(parameter.value(), component.weights.at(parameter.key()), parameter.key(),
-                 component);
-  for (const auto& parameter : parameters)
-    parameter.value().set_data(load_parameter(component, parameter.key(), options));
+  check_weights(module, component, ignored);
+  fill_weights(module, component, options);
+}
+
+UNet2DConditionModel make_unet(const Component& component) {
+  UNet2DConditionModel unet(
+      UNet2DConditionConfig::from_json(component.config, component.name + "/config.json"));
+  check_weights(*unet, component, {});
+  return unet;
+}
+
+AutoencoderKL make_vae(const Component& component) {
+  AutoencoderKL vae(
+      AutoencoderKLConfig::from_json(component.config, component.name + "/config.json"));
+  check_weights(*vae, component, {});
+  return vae;
+}
+
+CLIPTextModel make_text_encoder(const Component& component) {
+  CLIPTextModel encoder(
+      CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
+  check_weights(*encoder, component, kUnreadOfTextEncoder);
+  return encoder;
 }
 
 UNet2DConditionModel load_unet(const Component& component, const LoadOptions& options) {
-  UNet2DConditionModel unet(
-      UNet2DConditionConfig::from_json(component.config, component.name + "/config.json"));
-  load_weights(*unet, component, options);
+  UNet2DConditionModel unet = make_unet(component);
+  fill_weights(*unet, component, options);
   return unet;
 }
 
 AutoencoderKL load_vae(const Component& component, const LoadOptions& options) {
-  AutoencoderKL vae(
-      AutoencoderKLConfig::from_json(component.config, component.name + "/config.json"));
-  load_weights(*vae, component, options);
+  AutoencoderKL vae = make_vae(component);
+  fill_weights(*vae, component, options);
   return vae;
 }
 
 CLIPTextModel load_text_encoder(const Component& component, const LoadOptions& options) {
-  CLIPTextModel encoder(
-      CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
-  // Saved by transformers before 4.31: the numbers 0, 1, 2, ...
-  load_weights(*encoder, component, options, {"text_model.embeddings.position_ids"});
+  CLIPTextModel encoder = make_text_encoder(component);
+  fill_weights(*encoder, component, options);
   return encoder;
 }
 

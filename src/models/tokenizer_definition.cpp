@@ -12,6 +12,7 @@
 #include "molar/core/error.h"
 #include "molar/io/file.h"
 #include "molar/io/json_config.h"
+#include "molar/models/clip_tokenizer.h"
 #include "tokenizer_json.h"
 
 namespace molar {
@@ -147,6 +148,8 @@ void read_named_tokens(const JsonConfig& config, bool special, SpecialTokens& to
     if (!config.has(name)) continue;
     const std::string source = fmt::format("{}: {}", config.source(), name);
     const Json& list = config.json().at(name);
+    if (list.is_object() && list.empty())
+      continue;  // how transformers 4 writes that there are none
     if (!list.is_array()) throw FileError(fmt::format("{} must be a list of tokens", source));
     for (const Json& token : list) tokens.extra.push_back(parse_token(token, source, true));
   }
@@ -225,18 +228,45 @@ void resolve_special_tokens(const SpecialTokens& tokens, TokenizerDefinition& de
   definition.added_tokens = added.take();
 }
 
-/// Absent, or the 1e30 with which transformers says "no limit": CLIP's 77.
-int64_t model_max_length(const JsonConfig& config) {
-  constexpr int64_t kDefault = 77, kNoLimit = 1'000'000;
-  if (!config.has("model_max_length")) return kDefault;
-  const double length = config.get<double>("model_max_length");
-  if (length >= static_cast<double>(kNoLimit)) return kDefault;
-  const auto whole = config.get<int64_t>("model_max_length");
-  if (whole < 3)
-    throw FileError(
-        fmt::format("{}: 'model_max_length' is {}, wanted room for BOS, a token and EOS",
-                    config.source(), whole));
-  return whole;
+/// Throws FileError for a length other than CLIP's 77, in which prompts are cut and padded. Absent,
+/// or the 1e30 with which transformers says "no limit", leaves it at that.
+void check_model_max_length(const JsonConfig& config) {
+  constexpr double kNoLimit = 1e6;
+  const auto length = config.get_optional<double>("model_max_length");
+  if (length && *length != static_cast<double>(CLIPTokenizer::kModelMaxLength) &&
+      *length < kNoLimit)
+    throw FileError(fmt::format("{}: 'model_max_length' is {}; molar supports {}, or no limit",
+                                config.source(), *length, CLIPTokenizer::kModelMaxLength));
+}
+
+/// How a tokenizer decodes, saves itself or treats texts that are too long or come in pairs; and
+/// what CLIPTokenizer of transformers takes and does not look at.
+void ignore_settings_without_effect(const JsonConfig& config) {
+  config.ignore({"add_bos_token",
+                 "add_eos_token",
+                 "backend",
+                 "chat_template",
+                 "clean_up_tokenization_spaces",
+                 "errors",
+                 "from_slow",
+                 "is_local",
+                 "legacy",
+                 "local_files_only",
+                 "max_length",
+                 "model_input_names",
+                 "name_or_path",
+                 "pad_to_multiple_of",
+                 "pad_token_type_id",
+                 "processor_class",
+                 "special_tokens_map_file",
+                 "stride",
+                 "tokenizer_file",
+                 "trim_offsets",
+                 "truncation",
+                 "truncation_side",
+                 "truncation_strategy",
+                 "use_fast",
+                 "verbose"});
 }
 
 }  // namespace
@@ -250,9 +280,11 @@ TokenizerDefinition read_tokenizer_folder(const fs::path& folder, const std::str
   config.require_one_of("do_lower_case", {true});
   config.require_one_of("add_prefix_space", {false});
   config.require_one_of("split_special_tokens", {false});
+  config.require_one_of("padding_side", {"right"});
+  check_model_max_length(config);
+  ignore_settings_without_effect(config);
 
   TokenizerDefinition definition;
-  definition.model_max_length = model_max_length(config);
   Json tokenizer_json_tokens = Json::array();
   if (fs::exists(folder / "tokenizer.json")) {
     TokenizerJson read = read_tokenizer_json(folder / "tokenizer.json");
@@ -272,6 +304,7 @@ TokenizerDefinition read_tokenizer_folder(const fs::path& folder, const std::str
     read_added_tokens_decoder(config, tokens);
   else
     read_legacy_tokens(folder, tokenizer_json_tokens, tokens);
+  config.refuse_unread_keys();
   if (!pad_token.empty()) tokens.named["pad_token"] = {pad_token, false, {}};
   resolve_special_tokens(tokens, definition);
   return definition;

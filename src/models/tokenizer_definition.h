@@ -20,7 +20,6 @@ struct TokenizerDefinition {
   Vocabulary vocabulary;
   std::vector<AddedToken> added_tokens;
   int64_t bos_token_id = 0, eos_token_id = 0, pad_token_id = 0, unk_token_id = 0;
-  int64_t model_max_length = 77;
 };
 
 /// From tokenizer.json, or vocab.json + merges.txt, with the special tokens of

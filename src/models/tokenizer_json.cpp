@@ -126,7 +126,10 @@ TokenizerJson read_tokenizer_json(const std::filesystem::path& path) {
   require_part(json, "normalizer", {clip_normalizer()}, source);
   require_part(json, "pre_tokenizer", clip_pre_tokenizers(), source);
   check_post_processor(json.value("post_processor", Json()), source);
-  // Padding and truncation are the caller's; the decoder plays no part in encoding.
+  // Of padding only the side is taken over by transformers.
+  if (config.has("padding"))
+    JsonConfig(json.at("padding"), source + ": padding").require_one_of("direction", {"Right"});
+  // Truncation is the caller's; the decoder plays no part in encoding.
   config.ignore({"version", "truncation", "padding", "decoder", "normalizer", "pre_tokenizer",
                  "post_processor", "added_tokens", "model"});
   config.refuse_unread_keys();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "config_fields.h"
 #include "molar/core/error.h"
 #include "molar/models/unet_2d_condition.h"
 
@@ -42,11 +43,29 @@ class UNetConfigReader {
 
   UNet2DConditionConfig read() {
     for (const auto& [key, values] : kSupportedValues) config_.require_one_of(key, values);
-    // For an absent key a default stands; null here would be a model without the part.
-    for (const char* key :
-         {"norm_num_groups", "cross_attention_dim", "attention_head_dim", "act_fn"})
-      if (json_.contains(key) && json_.at(key).is_null())
-        fail(fmt::format("'{}' = null is not supported; wanted a value", key));
+    refuse_null(config_, {"act_fn",
+                          "attention_head_dim",
+                          "block_out_channels",
+                          "center_input_sample",
+                          "conv_in_kernel",
+                          "conv_out_kernel",
+                          "cross_attention_dim",
+                          "down_block_types",
+                          "downsample_padding",
+                          "flip_sin_to_cos",
+                          "freq_shift",
+                          "in_channels",
+                          "layers_per_block",
+                          "mid_block_scale_factor",
+                          "norm_eps",
+                          "norm_num_groups",
+                          "only_cross_attention",
+                          "out_channels",
+                          "resnet_time_scale_shift",
+                          "sample_size",
+                          "transformer_layers_per_block",
+                          "up_block_types",
+                          "use_linear_projection"});
     // upcast_attention: diffusers' default attention processor does not look at it. The next five
     // act only in block types that are not supported, dropout in training.
     config_.ignore({"upcast_attention", "resnet_skip_time_act", "resnet_out_scale_factor",

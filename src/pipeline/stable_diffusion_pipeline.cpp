@@ -48,6 +48,43 @@ Tensor guidance_embedding(double guidance_scale, int64_t width) {
   return embedding.unsqueeze(0);
 }
 
+/// model_index.json of SDXL: whether an absent negative prompt is zeros. diffusers' default is
+/// true.
+bool zeros_for_empty_prompt(const Json& model_index) {
+  constexpr const char* kKey = "force_zeros_for_empty_prompt";
+  return !model_index.contains(kKey) ||
+         JsonConfig(model_index, "model_index.json").get<bool>(kKey);  // null is an error
+}
+
+void check_positions(const CLIPTextConfig& config, const std::string& name) {
+  if (config.max_position_embeddings < CLIPTokenizer::kModelMaxLength)
+    throw FileError(
+        fmt::format("{}/config.json: 'max_position_embeddings' is {}; wanted {} or more, the "
+                    "length of a tokenized prompt",
+                    name, config.max_position_embeddings, CLIPTokenizer::kModelMaxLength));
+}
+
+/// Throws FileError unless the UNet takes what the text encoders give.
+void check_text_widths(const UNet2DConditionConfig& unet,
+                       const std::vector<CLIPTextConfig>& encoders) {
+  int64_t width = 0;
+  for (const CLIPTextConfig& encoder : encoders) width += encoder.hidden_size;
+  if (width != unet.cross_attention_dim)
+    throw FileError(
+        fmt::format("unet/config.json: 'cross_attention_dim' is {}, but the text encoders give {} "
+                    "values per token; are the parts of one model?",
+                    unet.cross_attention_dim, width));
+  if (!unet.addition_time_embed_dim) return;
+  constexpr int64_t kNumTimeIds = 6;  // original size, crop offset, target size
+  const int64_t pooled = encoders.back().projection_dim.value_or(0);
+  const int64_t given = pooled + kNumTimeIds * *unet.addition_time_embed_dim;
+  if (given != unet.add_embedding_input_dim)
+    throw FileError(fmt::format(
+        "unet/config.json: 'projection_class_embeddings_input_dim' is {}; wanted {}: {} of the "
+        "second text encoder and {} times 'addition_time_embed_dim' {}",
+        unet.add_embedding_input_dim, given, pooled, kNumTimeIds, *unet.addition_time_embed_dim));
+}
+
 }  // namespace
 
 class StableDiffusionPipeline::Impl {
@@ -98,6 +135,7 @@ class StableDiffusionPipeline::Impl {
   Checkpoint checkpoint_;
   UNet2DConditionConfig unet_config_;
   AutoencoderKLConfig vae_config_;
+  bool zeros_for_absent_negative_ = false;
   std::vector<CLIPTokenizer> tokenizers_;   // one per text encoder
   std::vector<std::string> encoder_names_;  // "text_encoder"[, "text_encoder_2"]
   ModelLayers layers_;  // of models without weights: names and shapes for LoRA files
@@ -118,21 +156,30 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
     throw FileError(
         fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
                     request.model.string(), unet_config_.in_channels));
+  // diffusers' pipelines of SD 1.x and 2.x never look at these; they scale by the factor alone.
+  if (!is_sdxl())
+    for (const char* key : {"latents_mean", "latents_std"})
+      checkpoint_.components.at("vae").config.erase(key);
+  zeros_for_absent_negative_ = is_sdxl() && zeros_for_empty_prompt(checkpoint_.model_index);
   encoder_names_.push_back("text_encoder");
   if (is_sdxl()) encoder_names_.push_back("text_encoder_2");
   layers_.family = checkpoint_.family;
-  UNet2DConditionModel unet(unet_config_);
+  UNet2DConditionModel unet = make_unet(checkpoint_.component("unet"));
   layers_.components["unet"] = adaptable_layers(*unet);
   skeletons_.push_back(unet.ptr());
+  make_vae(checkpoint_.component("vae"));  // for its checks
+  std::vector<CLIPTextConfig> text_configs;
   for (size_t i = 0; i < encoder_names_.size(); ++i) {
     tokenizers_.push_back(
         CLIPTokenizer::load(checkpoint_.tokenizers.at(i == 0 ? "tokenizer" : "tokenizer_2")));
-    const Component& component = checkpoint_.component(encoder_names_[i]);
-    CLIPTextModel encoder(
-        CLIPTextConfig::from_json(component.config, component.name + "/config.json"));
-    layers_.components[component.name] = adaptable_layers(*encoder);
+    const std::string& name = encoder_names_[i];
+    CLIPTextModel encoder = make_text_encoder(checkpoint_.component(name));
+    check_positions(encoder->config(), name);
+    text_configs.push_back(encoder->config());
+    layers_.components[name] = adaptable_layers(*encoder);
     skeletons_.push_back(encoder.ptr());
   }
+  check_text_widths(unet_config_, text_configs);
 }
 
 void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
@@ -210,8 +257,7 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunR
       encode_prompts(encoders, request,
                      {.is_sdxl = is_sdxl(),
                       .with_negative = uses_guidance(request),
-                      .zeros_for_absent_negative =
-                          checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)});
+                      .zeros_for_absent_negative = zeros_for_absent_negative_});
   timings.text_encoding_s = watch.seconds();
   fused.clear();
   encoders.clear();

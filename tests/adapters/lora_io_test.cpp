@@ -294,7 +294,10 @@ TEST(LoraScale, ComesFromTheMetadataOfDiffusers) {
   EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": 1})"), 0.5);
   EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"o_q": 1})"), 4.0);
   EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": 1, "attn2.to_q": 3})"),
-            1.5);
+            0.5);
+  EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": 3, "attn2.to_q": 1})"),
+            1.5);  // whatever the names' order
+  EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"^to_q": 3})"), 4.0);
   EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"^)" + module + R"($": 3})"),
             1.5);
   EXPECT_EQ(scale(R"("unet.lora_alpha": 8, "unet.alpha_pattern": {"attn2\\.to_q": 3})"), 1.5);
@@ -406,6 +409,13 @@ TEST(LoadLora, RefusesPeftConfigsThatItCannotFollow) {
   expect(R"({"alpha_pattern": {".*to_q": 8}})", {".*to_q", "regular expression"});
   expect(R"({"alpha_pattern": {"": 8}})", {"regular expression"});
   expect(R"({"alpha_pattern": {"to_q": "8"}})", {"to_q", "a number"});
+  for (const std::string type : {"VERA", "BOFT", "XLORA", "ADALORA", "PROMPT_TUNING"})
+    expect(R"({"peft_type": ")" + type + R"("})", {"'peft_type' is", type, "\"LORA\""});
+  for (const std::string setting :
+       {"\"lora_bias\": true", "\"use_qalora\": true", "\"use_bdlora\": {}", "\"bias\": \"all\"",
+        "\"layer_replication\": [[0, 2]]", "\"alora_invocation_tokens\": [1]",
+        "\"modules_to_save\": [\"conv_in\"]", "\"bogus_scale\": 2"})
+    expect("{" + setting + "}", {setting.substr(1, setting.find(':') - 2)});
   expect(R"([1])", {"adapter_config.json", "object"});
   expect(R"({)", {"adapter_config.json"});
   const auto fine =

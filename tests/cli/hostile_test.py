@@ -27,6 +27,8 @@ WALL_LIMIT_S = 120
 MIN_CASES = 60
 
 USAGE, INPUT, FILE, FIT = 2, 3, 4, 5
+SDXL = harness.MODELS / "sdxl-tiny"
+NULL = object()  # a value of config()
 
 CASES = []
 
@@ -125,12 +127,13 @@ def safetensors_cases():
 
 # ---- LoRA files ------------------------------------------------------------------------------------------
 
-LORA_MODULE = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+TO_Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+LORA_MODULE = "lora_unet_" + TO_Q.replace(".", "_")
 
 
 def lora_width():
     header = harness.read_header(SD15 / "unet/diffusion_pytorch_model.safetensors")
-    return header["down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"]["shape"]
+    return header[TO_Q + ".weight"]["shape"]
 
 
 def lora(name, tensors, says, code=FILE):
@@ -168,6 +171,21 @@ def lora_cases():
     lora("with an alpha of many numbers", pair(*good, alpha=((3,), [1.0] * 3)), "")
     lora("with a NaN alpha", pair(*good, alpha=((), [float("nan")])), "")
 
+    def peft(name, fields):
+        def write(folder):
+            tensors = {f"base_model.model.{TO_Q}.lora_{half}.weight": value for half, value in zip("AB", good)}
+            harness.write_safetensors(folder / "adapter_model.safetensors", tensors)
+            (folder / "adapter_config.json").write_text(json.dumps(fields))
+            return ["generate", "-m", SD15, "-p", "x", "--lora", folder, "--dry-run"]
+
+        case("peft folder " + name, FILE, next(iter(fields)), write)
+
+    for method in ("VERA", "BOFT", "XLORA", "ADALORA", "PROMPT_TUNING"):
+        peft("of " + method, {"peft_type": method})
+    for key, value in (("alora_invocation_tokens", [1]), ("layer_replication", [[0, 2]]), ("use_qalora", True),
+                       ("use_bdlora", {}), ("lora_bias", True), ("bogus_scale", 2)):
+        peft("with " + key, {key: value})
+
     def missing(folder):
         return ["generate", "-m", SD15, "-p", "x", "--lora", folder / "none.safetensors", "--dry-run"]
 
@@ -182,18 +200,24 @@ def lora_cases():
 
 # ---- diffusers folders -----------------------------------------------------------------------------------
 
-def model(name, says, damage, code=FILE):
-    """A copy of the tiny model, damaged, drawn with."""
+def model(name, says, damage, code=FILE, base=SD15, more=()):
+    """A copy of a tiny model, damaged, drawn with."""
     def write(folder):
-        shutil.copytree(SD15, folder / "model")
+        shutil.copytree(base, folder / "model")
         damage(folder / "model")
-        return ["generate", "-m", folder / "model", "-p", "a dog", *harness.QUICK, "-o", folder / "out.png"]
+        return ["generate", "-m", folder / "model", "-p", "a dog", *harness.QUICK, "-o", folder / "out.png", *more]
 
     case("model " + name, code, says, write)
 
 
+def planned(name, says, damage, base=SD15):
+    """As `model`, and what --dry-run says of it."""
+    model(name, says, damage, base=base)
+    model(name + ", planned", says, damage, base=base, more=["--dry-run"])
+
+
 def config(part, changes):
-    """Sets keys of a config file; None removes one."""
+    """Sets keys of a config file; None removes one, NULL makes it null."""
     def damage(folder):
         path = folder / part
         fields = json.loads(path.read_text())
@@ -201,7 +225,7 @@ def config(part, changes):
             if value is None:
                 fields.pop(key)
             else:
-                fields[key] = value
+                fields[key] = None if value is NULL else value
         path.write_text(json.dumps(fields))
 
     return damage
@@ -238,6 +262,19 @@ def renamed(header):
     header["conv_out_of_place.weight"] = header.pop("conv_in.weight")
 
 
+def without_a_bias(header):
+    """Its bytes go to a tensor of another name, so that the file itself is whole."""
+    header["conv_on.bias"] = header.pop("conv_in.bias")
+
+
+def pipe_for(part):
+    def damage(folder):
+        (folder / part).unlink()
+        os.mkfifo(folder / part)
+
+    return damage
+
+
 def sharded(files, weight_map=None, index=None):
     """The UNet as shards of which the index says `files`."""
     def damage(folder):
@@ -268,6 +305,14 @@ def model_cases():
     model("whose index is of another pipeline", "", config("model_index.json", {"_class_name": "FluxPipeline"}))
     model("whose index names classes by number", "", config("model_index.json", {"unet": [1, 2]}))
 
+    for value in (NULL, "x", 1):
+        planned(f"whose index forces zeros {'null' if value is NULL else value}", "force_zeros_for_empty_prompt",
+                config("model_index.json", {"force_zeros_for_empty_prompt": value}), SDXL)
+    planned("whose tokenizer is of another class", "T5Tokenizer",
+            config("model_index.json", {"tokenizer": ["transformers", "T5Tokenizer"]}))
+    for name in ("EvilScheduler", "FlowMatchEulerDiscreteScheduler"):
+        planned(f"whose scheduler is an {name}", name, config("model_index.json", {"scheduler": ["diffusers", name]}))
+
     unet = "unet/config.json"
     model("without a unet config", "config.json", lambda folder: (folder / unet).unlink())
     model("whose unet config is a string", "object", raw(unet, b'"x"'))
@@ -287,6 +332,7 @@ def model_cases():
             ("has negative layers", {"layers_per_block": -1}),
             ("has zero text width", {"cross_attention_dim": 0}),
             ("has another text width", {"cross_attention_dim": 123}),
+            ("has a null size", {"sample_size": NULL}),
             ("has unknown blocks", {"down_block_types": ["EvilBlock2D", "DownBlock2D"]}),
             ("has blocks as a string", {"down_block_types": "DownBlock2D"}),
             ("has an unknown activation", {"act_fn": "system('reboot')"}),
@@ -294,7 +340,12 @@ def model_cases():
             ("has a huge number", {"norm_eps": 10**400})):
         model(f"whose unet config {name}", "", config(unet, changes))
 
+    for dim in (4, 9):
+        planned(f"whose sizes are embedded by {dim}", "projection_class_embeddings_input_dim",
+                config(unet, {"addition_time_embed_dim": dim}), SDXL)
+
     vae = "vae/config.json"
+    model("whose vae config has a null scale", "scaling_factor", config(vae, {"scaling_factor": NULL}))
     model("whose vae config has zero groups", "", config(vae, {"norm_num_groups": 0}))
     model("whose vae config has zero channels", "", config(vae, {"latent_channels": 0}))
     model("whose vae config has a string scale", "", config(vae, {"scaling_factor": "0.18215"}))
@@ -302,6 +353,8 @@ def model_cases():
     text = "text_encoder/config.json"
     model("whose text config has zero heads", "", config(text, {"num_attention_heads": 0}))
     model("whose text config has endless layers", "", config(text, {"num_hidden_layers": 10**9}))
+    model("whose text config has a million layers", "64", config(text, {"num_hidden_layers": 2**20}))
+    planned("whose text config has few positions", "", config(text, {"max_position_embeddings": 64}))
     model("whose text config has a negative width", "", config(text, {"hidden_size": -32}))
     model("whose text config has an endless vocabulary", "", config(text, {"vocab_size": 2**62}))
     model("whose text config has no positions", "", config(text, {"max_position_embeddings": 0}))
@@ -309,7 +362,6 @@ def model_cases():
     scheduler = "scheduler/scheduler_config.json"
     model("without a scheduler", "scheduler", lambda folder: shutil.rmtree(folder / "scheduler"))
     for name, changes in (
-            ("names no class we know", {"_class_name": "EvilScheduler"}),
             ("names its class by number", {"_class_name": 7}),
             ("has no steps", {"num_train_timesteps": 0}),
             ("has negative steps", {"num_train_timesteps": -1000}),
@@ -322,9 +374,22 @@ def model_cases():
     model("whose weights are cut short", "cut short", weights_cut)
     model("whose weights have another shape", "conv_in.weight", edited_weights(transposed))
     model("whose weights lack a tensor", "conv_in.weight", edited_weights(renamed))
+    planned("whose weights lack a bias", "conv_in.bias", edited_weights(without_a_bias))
+    model("whose weights are a pipe", "pipe", pipe_for("unet/diffusion_pytorch_model.safetensors"))
+    model("whose config is a pipe", "pipe", pipe_for("unet/config.json"))
     model("whose weights are missing", "unet", lambda folder: (folder / "unet/diffusion_pytorch_model.safetensors").unlink())
     model("whose weights are a pickle", "", pickled_unet)
     model("whose weights are an empty file", "", raw("unet/diffusion_pytorch_model.safetensors", b""))
+
+    def pipe(*options):
+        def write(folder):
+            os.mkfifo(folder / "pipe")
+            return ["generate", "-p", "x", "--dry-run", *(folder / "pipe" if o == "pipe" else o for o in options)]
+
+        return write
+
+    case("model that is a pipe", FILE, "pipe", pipe("-m", "pipe"))
+    case("vae that is a pipe", FILE, "pipe", pipe("-m", SD15, "--vae", "pipe"))
     model("whose shards lie outside", "..", sharded("../../outside.safetensors"))
     model("whose shards have absolute names", "/etc/passwd", sharded("/etc/passwd"))
     model("whose shards are missing", "", sharded("none.safetensors"))
@@ -394,6 +459,12 @@ def tokenizer_cases():
     model("whose merges are missing", "merges.txt", vocabulary_files(b'{"a": 0}', None))
     model("whose merges have three words", "merges.txt", vocabulary_files(b'{"a": 0}', b"#version\na b c\n"))
     model("whose vocabulary is a list", "vocab", vocabulary_files(b'["a"]', b""))
+    settings = "tokenizer/tokenizer_config.json"
+    planned("whose tokenizer pads on the left", "padding_side", config(settings, {"padding_side": "left"}))
+    model("whose tokenizer.json pads on the left", "Left", tokenizer(lambda fields: fields.update(padding={"direction": "Left"})))
+    for length in (32, 64, 100):
+        planned(f"whose tokenizer cuts at {length}", "model_max_length", config(settings, {"model_max_length": length}))
+    model("whose tokenizer config has an unknown key", "bogus", config(settings, {"bogus": 1}))
     model("whose tokenizer config is broken", "tokenizer_config.json", raw("tokenizer/tokenizer_config.json", b'{"bos_token": '))
     model("whose tokenizer config has numbers for words", "", raw("tokenizer/tokenizer_config.json", b'{"bos_token": 5}'))
 
@@ -564,6 +635,28 @@ class HostileFiles(unittest.TestCase):
             with self.subTest(name):
                 self.assertIsNone(problem, problem)
         print(f"{len(CASES)} hostile files", file=sys.stderr)
+
+    def test_what_diffusers_does_not_read_or_has_a_default_for_changes_no_pixel(self):
+        statistics = {"latents_mean": [1, 2, 3, 4], "latents_std": [2, 2, 2, 2]}
+        cases = (
+            ("an absent default", SDXL, config("model_index.json", {"force_zeros_for_empty_prompt": None}), True),
+            ("the other value", SDXL, config("model_index.json", {"force_zeros_for_empty_prompt": False}), False),
+            ("statistics of latents", SD15, config("vae/config.json", statistics), True),
+            ("the same for SDXL", SDXL, config("vae/config.json", statistics), False),
+            ("the class in the scheduler's file", SD15, config("scheduler/scheduler_config.json", {"_class_name": "DDIMScheduler"}), True),
+            ("the class in the index", SD15, config("model_index.json", {"scheduler": ["diffusers", "DDIMScheduler"]}), False))
+        for name, base, change, same in cases:
+            with self.subTest(name), tempfile.TemporaryDirectory() as folder:
+                folder = pathlib.Path(folder)
+                shutil.copytree(base, folder / "changed")
+                change(folder / "changed")
+                rows = []
+                for path in (base, folder / "changed"):
+                    out = folder / "out.png"
+                    result = harness.molar("generate", "-m", path, "-p", "a dog", *harness.QUICK, "-o", out, "--on-exist", "overwrite")
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    rows.append(harness.Png(out.read_bytes()).rows)
+                self.assertEqual(rows[0] == rows[1], same)
 
     def test_the_files_that_they_are_made_from_are_good(self):
         with tempfile.TemporaryDirectory() as name:

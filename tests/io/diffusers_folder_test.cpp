@@ -1,5 +1,6 @@
 // Folders as diffusers and transformers wrote them over the years, and what is refused.
 #include <ATen/ops/arange.h>
+#include <sys/stat.h>
 
 #include "io/checkpoint_fixtures.h"
 
@@ -244,6 +245,38 @@ TEST_F(DiffusersFolder, ClassesOfThePartsAreChecked) {
   EXPECT_NO_THROW(open_checkpoint(model, {}));
   set_field(model / "text_encoder/config.json", "architectures", Json::array({"T5EncoderModel"}));
   expect_refused(model, {"text_encoder/config.json", "a T5EncoderModel", "wanted CLIPTextModel"});
+}
+
+TEST_F(DiffusersFolder, TheIndexNamesTheSchedulersClassAsInDiffusers) {
+  const fs::path model = copy_model("sd15-tiny");
+  const fs::path file = model / "scheduler/scheduler_config.json";
+  Json wanted = read_json(file);
+  ASSERT_EQ(wanted["_class_name"], "PNDMScheduler");
+  wanted["_class_name"] = "DDIMScheduler";
+  set_field(model / "model_index.json", "scheduler", {"diffusers", "DDIMScheduler"});
+  EXPECT_EQ(open_checkpoint(model, {}).scheduler_config, wanted);
+  set_field(file, "_class_name", nullptr);
+  EXPECT_EQ(open_checkpoint(model, {}).scheduler_config, wanted);
+  set_field(file, "_class_name", 7);
+  expect_refused(model, {"scheduler_config.json", "'_class_name' must be a string, is 7"});
+}
+
+TEST_F(DiffusersFolder, TokenizersOfOtherClassesAreRefused) {
+  const fs::path model = copy_model("sdxl-tiny");
+  set_field(model / "model_index.json", "tokenizer", {"transformers", "CLIPTokenizerFast"});
+  EXPECT_NO_THROW(open_checkpoint(model, {}));
+  set_field(model / "model_index.json", "tokenizer_2", {"transformers", "T5Tokenizer"});
+  expect_refused(model, {"'tokenizer_2' is a T5Tokenizer", "wanted CLIPTokenizer"});
+}
+
+TEST_F(DiffusersFolder, PipesAreRefusedWithoutWaiting) {
+  const fs::path model = copy_model("sd15-tiny"), pipe = folder() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  expect_refused(pipe, {"pipe", "wanted a regular file"});
+  expect_refused(model, {"pipe", "wanted a regular file"}, {.vae = pipe});
+  fs::remove(model / kUnetWeights);
+  fs::rename(pipe, model / kUnetWeights);
+  expect_refused(model, {"diffusion_pytorch_model", "wanted a regular file"});
 }
 
 TEST_F(DiffusersFolder, PipelineAndUNetMustAgreeAboutSdxl) {

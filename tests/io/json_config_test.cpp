@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "molar/core/error.h"
+#include "molar/io/json_order.h"
 #include "support/expect_error.h"
 #include "support/temp_folder.h"
 
@@ -89,12 +90,12 @@ TEST_F(JsonConfigReading, ReadsEachType) {
 }
 
 TEST_F(JsonConfigReading, NullAndAbsentAreTheSame) {
-  for (const char* key : {"gone", "never"}) {
+  for (const auto& [key, found] : {std::pair("gone", "null"), std::pair("never", "missing")}) {
     EXPECT_FALSE(config_.has(key));
     EXPECT_EQ(config_.get_or<int64_t>(key, 3), 3);
     EXPECT_EQ(config_.get_optional<std::string>(key), std::nullopt);
     expect_error<FileError>([&] { config_.get<int64_t>(key); },
-                            {"unet/config.json", key, "missing", "a whole number"});
+                            {"unet/config.json", key, found, "a whole number"});
   }
   EXPECT_TRUE(config_.has("flag"));
   EXPECT_EQ(config_.get_optional<int64_t>("count"), 8);
@@ -163,6 +164,15 @@ TEST(JsonConfig, ShowsLargeValuesShortened) {
   const JsonConfig config(json, "c");
   expect_error<FileError>([&] { config.get<bool>("a"); }, {"is a list of 1000 values"});
   EXPECT_LT(expect_error<FileError>([&] { config.get<bool>("b"); }, {"xxx..."}).size(), 160U);
+}
+
+TEST(JsonOrder, KeysComeAsTheTextHasThem) {
+  const std::string text = R"({"b": {"z": 1, "a": {"z": 2, "q": 3}, "m": [{"k": 4}]}, "z": 1,)"
+                           R"( "a": {"b": Infinity}, "c": {}})";
+  EXPECT_EQ(keys_in_file_order(text, "b"), (std::vector<std::string>{"z", "a", "m"}));
+  EXPECT_EQ(keys_in_file_order(text, "a"), std::vector<std::string>{"b"});
+  for (const char* none : {"c", "z", "q", "absent"})
+    EXPECT_TRUE(keys_in_file_order(text, none).empty()) << none;
 }
 
 }  // namespace

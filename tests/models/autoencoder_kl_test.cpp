@@ -270,6 +270,9 @@ TEST(AutoencoderKLConfig, RefusesByNameWhatItDoesNotSupport) {
       {"'latents_std' must be above 0",
        {{"latents_mean", {0, 0, 0, 0}}, {"latents_std", {1, 1, 0, 1}}}},
       {"'use_quant_conv'", {{"use_quant_conv", 1}}},
+      {"'scaling_factor' = null", {{"scaling_factor", nullptr}}},
+      {"'sample_size' = null", {{"sample_size", nullptr}}},
+      {"'force_upcast' = null", {{"force_upcast", nullptr}}},
       {"'novelty'", {{"novelty", 1}}},
   };
   for (const auto& [part, json] : cases) {

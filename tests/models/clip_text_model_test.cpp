@@ -214,6 +214,9 @@ TEST(CLIPTextConfig, RefusesByNameWhatItDoesNotSupport) {
       {"'hidden_size'", {{"hidden_size", 30}}},  // not a multiple of 8 heads
       {"'hidden_size'", {{"hidden_size", int64_t{1} << 40}}},
       {"'num_hidden_layers'", {{"num_hidden_layers", 0}}},
+      {"'num_hidden_layers' is 65, wanted 1 to 64", {{"num_hidden_layers", 65}}},
+      {"'hidden_size' = null", {{"hidden_size", nullptr}}},
+      {"'eos_token_id' = null", {{"eos_token_id", nullptr}}},
       {"'num_attention_heads'", {{"num_attention_heads", 0}}},
       {"'intermediate_size'", {{"intermediate_size", "big"}}},
       {"'max_position_embeddings'", {{"max_position_embeddings", 0}}},

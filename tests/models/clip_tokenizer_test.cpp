@@ -64,7 +64,6 @@ TEST(CLIPTokenizer, KnowsItsSpecialTokensAndSizes) {
   EXPECT_EQ(sd15.bos_token_id(), 812);
   EXPECT_EQ(sd15.eos_token_id(), 813);
   EXPECT_EQ(sd15.pad_token_id(), 813);
-  EXPECT_EQ(sd15.model_max_length(), 77);
   EXPECT_EQ(sd15.vocab_size(), 814);
   EXPECT_EQ(tiny("sd21-tiny/tokenizer").pad_token_id(), 0) << "SD 2.x pads with '!'";
   EXPECT_EQ(tiny("sdxl-tiny/tokenizer_2").pad_token_id(), 0);
@@ -185,16 +184,29 @@ TEST(CLIPTokenizer, FolderWithoutSmallFilesHasClipsSpecialTokens) {
   folder.remove("special_tokens_map.json");
   const CLIPTokenizer tokenizer = folder.load();
   EXPECT_EQ(tokenizer.pad_token_id(), 813);
-  EXPECT_EQ(tokenizer.model_max_length(), 77);
   EXPECT_EQ(tokenizer.encode("<|startoftext|>"), (Ids{812}));
 }
 
-TEST(CLIPTokenizer, ALimitThatIsNoneMeans77) {
+TEST(CLIPTokenizer, NoLimitIsAcceptedAsTheOneLength) {
   TokenizerFolder folder;
   folder.edit("tokenizer_config.json", [](Json& config) { config["model_max_length"] = 1e30; });
-  EXPECT_EQ(folder.load().model_max_length(), 77);
-  folder.edit("tokenizer_config.json", [](Json& config) { config["model_max_length"] = 248; });
-  EXPECT_EQ(folder.load().model_max_length(), 248);
+  EXPECT_NO_THROW(folder.load());
+  folder.edit("tokenizer_config.json", [](Json& config) { config.erase("model_max_length"); });
+  EXPECT_NO_THROW(folder.load());
+}
+
+TEST(CLIPTokenizer, SettingsWithoutEffectChangeNothing) {
+  TokenizerFolder folder;
+  folder.edit("tokenizer_config.json", [](Json& config) {
+    config.update({{"add_bos_token", false},  // transformers' CLIPTokenizer does not look at these
+                   {"add_eos_token", false},
+                   {"padding_side", "right"},
+                   {"truncation_side", "left"},
+                   {"pad_to_multiple_of", 16},
+                   {"extra_special_tokens", Json::object()},
+                   {"name_or_path", "x"}});
+  });
+  EXPECT_EQ(folder.load().encode(kSpecialTexts), TokenizerFolder().load().encode(kSpecialTexts));
 }
 
 TEST(CLIPTokenizer, BytesWithoutASymbolBecomeTheUnknownToken) {

@@ -164,5 +164,25 @@ TEST(ModelLoader, SaysWhichParameterTheCheckpointLacks) {
             "m/unet: no tensor 'conv_in.weight'");
 }
 
+TEST(ModelLoader, ModelsWithoutWeightsAreCheckedAgainstTheTensors) {
+  const Checkpoint checkpoint =
+      open_checkpoint(std::filesystem::path(MOLAR_TEST_DATA_DIR) / "models/sd15-tiny", {});
+  const auto refusal = [&](const char* name, const char* tensor, const auto& make) {
+    EXPECT_NO_THROW(make(checkpoint.component(name)));
+    Component component = checkpoint.component(name);
+    component.weights.at(tensor) = at::zeros({3});
+    EXPECT_NE(file_error_of([&] { make(component); }).find(tensor), std::string::npos) << name;
+    component.weights.erase(tensor);
+    return file_error_of([&] { make(component); });
+  };
+  EXPECT_NE(refusal("unet", "conv_in.bias", make_unet).find("1 tensor missing: conv_in.bias"),
+            std::string::npos);
+  EXPECT_NE(refusal("vae", "quant_conv.bias", make_vae).find("1 tensor missing: quant_conv.bias"),
+            std::string::npos);
+  EXPECT_NE(refusal("text_encoder", "text_model.final_layer_norm.bias", make_text_encoder)
+                .find("1 tensor missing: text_model.final_layer_norm.bias"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace molar

@@ -160,6 +160,8 @@ TEST(UNet2DConditionConfig, RefusesByNameWhatIsNotSupported) {
       {{{"time_embedding_type", "fourier"}}, "'time_embedding_type' is \"fourier\""},
       {{{"timestep_post_act", "silu"}}, "'timestep_post_act' is \"silu\""},
       {{{"norm_num_groups", nullptr}}, "'norm_num_groups' = null is not supported"},
+      {{{"sample_size", nullptr}}, "'sample_size' = null is not supported"},
+      {{{"flip_sin_to_cos", nullptr}}, "'flip_sin_to_cos' = null is not supported"},
       {{{"down_block_types", {"KDownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"}}},
        "'down_block_types' has a 'KDownBlock2D', which is not supported"},
       {{{"up_block_types", {"DownBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"}}},

@@ -14,6 +14,10 @@ namespace molar {
 /// Immutable after `load`; copies share the vocabulary. Safe to use from several threads.
 class CLIPTokenizer {
  public:
+  /// The one length of what a text encoder reads: BOS, EOS and padding included. Folders that say
+  /// another are refused.
+  static constexpr int64_t kModelMaxLength = 77;
+
   /// Reads a folder (tokenizer.json, or vocab.json and merges.txt; tokenizer_config.json,
   /// special_tokens_map.json and added_tokens.json where present) or OpenCLIP's vocabulary file.
   /// Throws FileError: a file that is missing or broken, a tokenizer that is not CLIP's.
@@ -28,8 +32,6 @@ class CLIPTokenizer {
   int64_t bos_token_id() const;
   int64_t eos_token_id() const;
   int64_t pad_token_id() const;
-  /// BOS, EOS and padding included; 77 where the files do not say.
-  int64_t model_max_length() const;
   /// One past the largest id.
   int64_t vocab_size() const;
 

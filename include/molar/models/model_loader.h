@@ -39,6 +39,12 @@ Tensor load_parameter(const Component& component, const std::string& name,
 void load_weights(torch::nn::Module& module, const Component& component, const LoadOptions& options,
                   const std::vector<std::string>& ignored = {});
 
+/// The models that a component's config describes, without weights: names and shapes. The tensors
+/// of the component must fit them; throws FileError as load_weights does.
+UNet2DConditionModel make_unet(const Component& component);
+AutoencoderKL make_vae(const Component& component);
+CLIPTextModel make_text_encoder(const Component& component);
+
 /// The UNet that the component's config describes, with its weights. Throws FileError.
 UNet2DConditionModel load_unet(const Component& component, const LoadOptions& options);
 
