@@ -14,8 +14,8 @@ from train_data import Pictures
 from train_loop import Optimisation, batch_indices, generator, mixed_precision
 from train_options import Options
 
-OPTIMISATION = Optimisation(rate=1e-3, weight_decay=0.05, betas=(0.9, 0.98), warmup_steps=100, decay_share=0.7)
-BATCH = {"base": 192, "smoke": 8}
+OPTIMISATION = Optimisation(rate=7e-4, weight_decay=0.05, betas=(0.9, 0.98), warmup_steps=150, decay_share=0.7)
+BATCH = {"base": 64, "smoke": 8}
 MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
 
 

@@ -15,9 +15,9 @@ from train_data import Pictures
 from train_loop import Optimisation, batch_indices, generator, mixed_precision
 from train_options import Options
 
-OPTIMISATION = Optimisation(rate=1e-3, weight_decay=0.05, warmup_steps=100, decay_share=0.8, max_norm=3.0)
-BATCH = {"base": 64, "smoke": 4}
-TEACHER_DECAY = 0.994
+OPTIMISATION = Optimisation(rate=5e-4, weight_decay=0.05, warmup_steps=100, decay_share=0.8, max_norm=3.0)
+BATCH = {"base": 32, "smoke": 4}
+TEACHER_DECAY = 0.99
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 CENTRE_DECAY = 0.95
 LARGE, SMALL = (0.5, 1.0), (0.15, 0.5)  # shares of the picture's area

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @dataclass(frozen=True)
@@ -75,12 +74,9 @@ def rate_factor(optimisation: Optimisation, step: int, progress: float) -> float
     return rising * min(1.0, max(0.0, 1 - progress) / optimisation.decay_share)
 
 
-@contextlib.contextmanager
-def mixed_precision(device: torch.device, enabled: bool):
-    """bfloat16 products, float32 weights. On the CPU fused attention is slower in bfloat16 than its plain form."""
-    backends = [SDPBackend.MATH] if device.type == "cpu" else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    with torch.autocast(device.type, torch.bfloat16, enabled=enabled), sdpa_kernel(backends):
-        yield
+def mixed_precision(device: torch.device, enabled: bool) -> torch.autocast:
+    """Products in bfloat16, weights and sums in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -22,7 +22,7 @@ from train_data import Pictures
 from train_loop import Optimisation, batch_indices, generator, mixed_precision
 from train_options import Options
 
-OPTIMISATION = Optimisation(rate=8e-4, weight_decay=0.01, betas=(0.9, 0.99), warmup_steps=200, decay_share=0.5)
+OPTIMISATION = Optimisation(rate=6e-4, weight_decay=0.01, betas=(0.9, 0.99), warmup_steps=200, decay_share=0.5)
 BATCH = {"base": 32, "smoke": 4}
 EMPTY_SHARE = 0.1
 MAX_SNR = 5.0  # min-SNR's gamma

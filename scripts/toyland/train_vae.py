@@ -15,7 +15,7 @@ from train_data import Pictures
 from train_loop import Optimisation, batch_indices, generator, mixed_precision
 from train_options import Options
 
-OPTIMISATION = Optimisation(rate=1.5e-3, weight_decay=0.0, betas=(0.9, 0.99), warmup_steps=200, decay_share=0.6)
+OPTIMISATION = Optimisation(rate=1e-3, weight_decay=0.0, betas=(0.9, 0.99), warmup_steps=200, decay_share=0.6)
 BATCH = {"base": 16, "smoke": 4}
 KL_WEIGHT = 3e-4  # per latent value; the reconstruction is per pixel value
 EDGE_WEIGHT = 1.0
