@@ -1,7 +1,7 @@
 """Does the base model draw what it is asked for? The image-text pair names the class of each picture, drawn and real.
 
-A class is named by the mean of the embeddings of several captions, of scenes that are not among the prompts. The share that the
-pair names right in real renderings of the same scenes is the ceiling.
+A class is named by the mean of the embeddings of several captions, of scenes that are not among the prompts. The share
+that the pair names right in real renderings of the same scenes is the ceiling.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def draw(pipe: diffusers.StableDiffusionPipeline, prompts: list[str], first_seed
     """uint8 [N, H, W, 3]; each picture from its own seed."""
     pictures = []
     for start in range(0, len(prompts), BATCH):
-        some = prompts[start:start + BATCH]
+        some = prompts[start : start + BATCH]
         noise = [torch.Generator().manual_seed(first_seed + start + k) for k in range(len(some))]
         drawn = pipe(some, num_inference_steps=STEPS, guidance_scale=guidance, generator=noise, output_type="np").images
         pictures.append((drawn * 255).round().astype(np.uint8))
@@ -62,8 +62,14 @@ class Namer:
     def __init__(self, pair: CLIPModel, tokenizer, device: torch.device):
         self.pair, self.tokenizer, self.device = pair.to(device).eval(), tokenizer, device
         self.classes = list(world.CLASSES)
-        self.names = torch.stack([self.embed_texts([world.caption(world.class_scene(name, NAMING_SEED + k))
-                                                    for k in range(NAMING_CAPTIONS)]).mean(dim=0) for name in self.classes])
+        self.names = torch.stack(
+            [
+                self.embed_texts(
+                    [world.caption(world.class_scene(name, NAMING_SEED + k)) for k in range(NAMING_CAPTIONS)]
+                ).mean(dim=0)
+                for name in self.classes
+            ]
+        )
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
@@ -72,8 +78,10 @@ class Namer:
 
     @torch.no_grad()
     def embed_pictures(self, pixels: np.ndarray) -> torch.Tensor:
-        parts = [self.pair.visual_projection(self.pair.vision_model(part.to(self.device)).pooler_output)
-                 for part in to_model_range(pixels).split(BATCH)]
+        parts = [
+            self.pair.visual_projection(self.pair.vision_model(part.to(self.device)).pooler_output)
+            for part in to_model_range(pixels).split(BATCH)
+        ]
         return F.normalize(torch.cat(parts), dim=-1)
 
     def name(self, pixels: np.ndarray) -> list[str]:
@@ -90,8 +98,9 @@ def sheet(rows: list[tuple[str, np.ndarray]], path: Path, zoom: int = 2, label_p
     for y, (label, pictures) in enumerate(rows):
         text.multiline_text((4, y * side + 8), label.replace(" ", "\n"), fill="black")
         for x, pixels in enumerate(pictures):
-            image.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC),
-                        (label_px + x * side, y * side))
+            image.paste(
+                Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), (label_px + x * side, y * side)
+            )
     image.save(path)
 
 
@@ -118,21 +127,40 @@ def judge(model: Path, out: Path, count: int, guidance: float, options: Options)
         right = [a == b for a, b in zip(asked, named)]
         report[kind] = {
             "named right": sum(right) / count,
-            "by class": {name: sum(r for r, a in zip(right, asked) if a == name) / asked.count(name)
-                         for name in namer.classes if name in asked},
-            "mistakes": sorted({f"{a} named {b}" for a, b in zip(asked, named) if a != b})}
+            "by class": {
+                name: sum(r for r, a in zip(right, asked) if a == name) / asked.count(name)
+                for name in namer.classes
+                if name in asked
+            },
+            "mistakes": sorted({f"{a} named {b}" for a, b in zip(asked, named) if a != b}),
+        }
         print(f"judge: {100 * sum(right) / count:.1f} % of {count} pictures named right: {kind}", flush=True)
     report["error of the autoencoder, grey levels"] = float(np.abs(decoded.astype(int) - real).mean())
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
 
-    sheet([(name, drawn[[k for k, a in enumerate(asked) if a == name][:SHEET_COLUMNS]])
-           for name in namer.classes if name in asked], out / "classes.png")
+    sheet(
+        [
+            (name, drawn[[k for k, a in enumerate(asked) if a == name][:SHEET_COLUMNS]])
+            for name in namer.classes
+            if name in asked
+        ],
+        out / "classes.png",
+    )
     people = []
     for name, make in PEOPLE.items():
         prompts = [world.caption(make(SHEET_SEED + k)) for k in range(2 * SHEET_COLUMNS)]
         people += [(name, row) for row in np.split(draw(pipe, prompts, SHEET_SEED, guidance), 2)]
     sheet(people, out / "people.png")
-    samples = [np.stack([world.render(world.sample_base(SHEET_SEED + SHEET_COLUMNS * row + k), PICTURE_PX).image
-                         for k in range(SHEET_COLUMNS)]) for row in range(4)]
-    sheet([pair for pixels in samples for pair in (("real", pixels), ("decoded", reconstructions(pipe.vae, pixels)))],
-          out / "reconstructions.png")
+    samples = [
+        np.stack(
+            [
+                world.render(world.sample_base(SHEET_SEED + SHEET_COLUMNS * row + k), PICTURE_PX).image
+                for k in range(SHEET_COLUMNS)
+            ]
+        )
+        for row in range(4)
+    ]
+    sheet(
+        [pair for pixels in samples for pair in (("real", pixels), ("decoded", reconstructions(pipe.vae, pixels)))],
+        out / "reconstructions.png",
+    )

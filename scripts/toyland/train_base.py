@@ -6,9 +6,9 @@
     train_base.py export                  # writes models/toyland
     train_base.py judge                   # what the image-text pair recognises in its pictures; contact sheets
 
-Every command may be stopped (SIGTERM, Ctrl-C, a crash) and goes on when called again; a training that is finished trains on when
-called with a larger budget. What is not finished lies in the run folder. Needs the packages of scripts/reference/reference_python.py
-and of scripts/toyland/requirements.txt.
+Every command may be stopped (SIGTERM, Ctrl-C, a crash) and goes on when called again; a training that is finished
+trains on when called with a larger budget. What is not finished lies in the run folder. Needs the packages of
+scripts/reference/reference_python.py and of scripts/toyland/requirements.txt.
 """
 
 from __future__ import annotations
@@ -75,14 +75,28 @@ class Run:
         os.rename(new, self.folder / name)
         shutil.rmtree(old, ignore_errors=True)
 
-    def train(self, name: str, make: Callable[[], torch.nn.Module], loss: object, optimisation: train_loop.Optimisation,
-              write: Callable[[torch.nn.Module, Path], None], decay: Callable[[int], float] | None = None) -> None:
+    def train(
+        self,
+        name: str,
+        make: Callable[[], torch.nn.Module],
+        loss: object,
+        optimisation: train_loop.Optimisation,
+        write: Callable[[torch.nn.Module, Path], None],
+        decay: Callable[[int], float] | None = None,
+    ) -> None:
         budget = train_loop.Budget(self.arguments.minutes, self.arguments.steps, self.arguments.checkpoint_minutes)
         torch.manual_seed(self.options.seed)
         module = make().to(self.options.device)
-        train_loop.train(name, self.folder / f"{name}.pt", module, loss, budget, optimisation,
-                         decay or train_loop.power_average(),
-                         lambda average: self.publish(name, lambda folder: write(average, folder)))
+        train_loop.train(
+            name,
+            self.folder / f"{name}.pt",
+            module,
+            loss,
+            budget,
+            optimisation,
+            decay or train_loop.power_average(),
+            lambda average: self.publish(name, lambda folder: write(average, folder)),
+        )
 
 
 def draw_data(run: Run) -> None:
@@ -91,14 +105,21 @@ def draw_data(run: Run) -> None:
 
 def make_tokenizer(run: Run) -> None:
     if not (run.folder / "tokenizer").exists():
-        run.publish("tokenizer", lambda folder: train_tokenizer.write_tokenizer(run.pictures().captions,
-                                                                                run.size.num_merges, folder))
+        run.publish(
+            "tokenizer",
+            lambda folder: train_tokenizer.write_tokenizer(run.pictures().captions, run.size.num_merges, folder),
+        )
 
 
 def train_image_text_pair(run: Run) -> None:
     tokenizer = run.tokenizer()
-    run.train("clip", lambda: make_clip(run.size, len(tokenizer)), train_clip.ClipLoss(run.pictures(), tokenizer, run.options),
-              train_clip.OPTIMISATION, lambda average, folder: average.save_pretrained(folder))
+    run.train(
+        "clip",
+        lambda: make_clip(run.size, len(tokenizer)),
+        train_clip.ClipLoss(run.pictures(), tokenizer, run.options),
+        train_clip.OPTIMISATION,
+        lambda average, folder: average.save_pretrained(folder),
+    )
 
 
 def train_autoencoder(run: Run) -> None:
@@ -110,20 +131,33 @@ def train_autoencoder(run: Run) -> None:
         train_vae.normalise_latents(vae, train_vae.encode(vae, pictures, min(2048, len(pictures)), run.options))
         vae.save_pretrained(folder)
 
-    run.train("vae", lambda: make_vae(run.size), train_vae.VaeLoss(pictures, run.options), train_vae.OPTIMISATION, write)
+    run.train(
+        "vae", lambda: make_vae(run.size), train_vae.VaeLoss(pictures, run.options), train_vae.OPTIMISATION, write
+    )
 
 
 def train_metric_network(run: Run) -> None:
-    run.train("dino", lambda: train_dino.DinoNetwork(run.size), train_dino.DinoLoss(run.pictures(), run.options),
-              train_dino.OPTIMISATION, lambda average, folder: average.backbone.save_pretrained(folder),
-              train_dino.teacher_decay)
+    run.train(
+        "dino",
+        lambda: train_dino.DinoNetwork(run.size),
+        train_dino.DinoLoss(run.pictures(), run.options),
+        train_dino.OPTIMISATION,
+        lambda average, folder: average.backbone.save_pretrained(folder),
+        train_dino.teacher_decay,
+    )
 
 
 def train_denoiser(run: Run) -> None:
-    cache = train_unet.Cache(run.folder / "cache", run.pictures(), run.part("vae"), run.part("clip"), run.tokenizer(),
-                             run.options)
-    run.train("unet", lambda: make_unet(run.size), train_unet.UNetLoss(cache, make_scheduler(), run.options),
-              train_unet.OPTIMISATION, lambda average, folder: average.save_pretrained(folder))
+    cache = train_unet.Cache(
+        run.folder / "cache", run.pictures(), run.part("vae"), run.part("clip"), run.tokenizer(), run.options
+    )
+    run.train(
+        "unet",
+        lambda: make_unet(run.size),
+        train_unet.UNetLoss(cache, make_scheduler(), run.options),
+        train_unet.OPTIMISATION,
+        lambda average, folder: average.save_pretrained(folder),
+    )
 
 
 def export(run: Run) -> None:
@@ -132,8 +166,9 @@ def export(run: Run) -> None:
 
 
 def judge(run: Run) -> None:
-    evaluate_base.judge(run.arguments.out, run.folder / "judge", run.arguments.prompts,
-                          run.arguments.guidance, run.options)
+    evaluate_base.judge(
+        run.arguments.out, run.folder / "judge", run.arguments.prompts, run.arguments.guidance, run.options
+    )
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Run], None]]] = {
@@ -163,8 +198,12 @@ def parse(words: list[str]) -> argparse.Namespace:
         sub.add_argument("--size", choices=SIZES, default="base", help="sizes of the networks")
         sub.add_argument("--seed", type=int, default=1, help="of weights, batches and noise")
         sub.add_argument("--device", default="cpu", help="cpu or cuda")
-        sub.add_argument("--dtype", choices=("auto", "f32", "bf16"), default="auto",
-                         help="of products; auto: bf16 where the processor is fast at it")
+        sub.add_argument(
+            "--dtype",
+            choices=("auto", "f32", "bf16"),
+            default="auto",
+            help="of products; auto: bf16 where the processor is fast at it",
+        )
         sub.add_argument("--threads", type=int, default=os.cpu_count(), help="of the computation on the CPU")
         sub.add_argument("--pictures", type=int, default=30000, help="size of the training set")
         sub.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw the training set")

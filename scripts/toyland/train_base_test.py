@@ -30,12 +30,25 @@ import train_vae
 SCRIPT = Path(__file__).with_name("train_base.py")
 PICTURES = 40
 PARTS = ("clip", "vae", "dino", "unet")
-TEXTS = ["", "a red fox", "A Red FOX on a hill, watercolour", "zwx-07 robot's hat!", "日本 café 🙂", "<|endoftext|> x"]
+TEXTS = ["", "a red fox", "A Red FOX, watercolor", "zwx-07 robot's hat!", "日本 café 🙂", "<|endoftext|> x"]
 
 
 def command(run: Path, *words: str) -> list[str]:
-    return [*words, "--run", str(run), "--size", "smoke", "--threads", "1", "--pictures", str(PICTURES), "--workers", "1",
-            "--dtype", "f32"]
+    return [
+        *words,
+        "--run",
+        str(run),
+        "--size",
+        "smoke",
+        "--threads",
+        "1",
+        "--pictures",
+        str(PICTURES),
+        "--workers",
+        "1",
+        "--dtype",
+        "f32",
+    ]
 
 
 def invoke(run: Path, *words: str) -> None:
@@ -141,9 +154,11 @@ class TrainedTest(unittest.TestCase):
         run = self.root / "stopped"
         run.mkdir()
         (run / "data").symlink_to(self.run_folder / "data")
-        process = subprocess.Popen([sys.executable, str(SCRIPT), *command(run, "vae", "--minutes", "60",
-                                                                          "--checkpoint-minutes", "0.02")],
-                                   stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), *command(run, "vae", "--minutes", "60", "--checkpoint-minutes", "0.02")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         deadline = time.monotonic() + 600  # on a busy machine the imports alone take a minute
         while not (run / "vae.pt").exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
@@ -176,7 +191,9 @@ def stop_after(steps: int, action) -> None:
 
 class LoopTest(unittest.TestCase):
     def test_an_epoch_shows_every_picture_once_and_the_next_in_another_order(self) -> None:
-        epochs = [torch.cat([train_loop.batch_indices(3, step, 5, 20) for step in range(4 * e, 4 * e + 4)]) for e in range(2)]
+        epochs = [
+            torch.cat([train_loop.batch_indices(3, step, 5, 20) for step in range(4 * e, 4 * e + 4)]) for e in range(2)
+        ]
         for epoch in epochs:
             self.assertEqual(sorted(epoch.tolist()), list(range(20)))
         self.assertNotEqual(*(epoch.tolist() for epoch in epochs))
@@ -223,7 +240,9 @@ class LossTest(unittest.TestCase):
         self.assertAlmostEqual(float(train_vae.edge_loss(picture + 0.5, picture)), 0.0, places=6)
         step = torch.zeros(1, 1, 8, 8)
         step[..., 4:] = 1.0  # one column of differences in seven, three and one, at three sizes; none between rows
-        self.assertAlmostEqual(float(train_vae.edge_loss(step, torch.zeros_like(step))), (1 / 7 + 1 / 3 + 1) / 3, places=6)
+        self.assertAlmostEqual(
+            float(train_vae.edge_loss(step, torch.zeros_like(step))), (1 / 7 + 1 / 3 + 1) / 3, places=6
+        )
 
     def test_equal_captions_are_both_right(self) -> None:
         same = torch.tensor([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])

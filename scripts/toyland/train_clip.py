@@ -20,12 +20,12 @@ MAX_LOGIT_SCALE = 4.6052  # ln 100, as in CLIP
 
 
 def roughen(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Shifted, blurred and noisy by chance: the pair shall also read what a generator draws. [B, 3, H, W] to the same."""
+    """Shifted, blurred and noisy by chance: the pair shall also read what a generator draws. [B, 3, H, W]."""
     batch, _, height, width = pictures.shape
     reach = height // 16
     padded = F.pad(pictures, (reach,) * 4, mode="replicate")
     places = torch.randint(0, 2 * reach + 1, (batch, 2), generator=draw).tolist()
-    shifted = torch.stack([one[:, y:y + height, x:x + width] for one, (y, x) in zip(padded, places)])
+    shifted = torch.stack([one[:, y : y + height, x : x + width] for one, (y, x) in zip(padded, places)])
     blurred = F.avg_pool2d(F.pad(shifted, (1,) * 4, mode="replicate"), 3, stride=1)
     amount = torch.rand(batch, 2, 1, 1, 1, generator=draw).square()
     noise = torch.randn(pictures.shape, generator=draw)
@@ -42,8 +42,9 @@ class ClipLoss:
     def __init__(self, pictures: Pictures, tokenizer: CLIPTokenizer, options: Options):
         self.pictures, self.options = pictures, options
         ids = tokenizer(pictures.captions, truncation=True, max_length=tokenizer.model_max_length).input_ids
-        self.ids = nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True,
-                                             padding_value=tokenizer.pad_token_id)
+        self.ids = nn.utils.rnn.pad_sequence(
+            [torch.tensor(one) for one in ids], batch_first=True, padding_value=tokenizer.pad_token_id
+        )
         self.lengths = torch.tensor([len(one) for one in ids])
 
     def __call__(self, step: int, model: CLIPModel, _: nn.Module) -> torch.Tensor:
@@ -51,7 +52,7 @@ class ClipLoss:
         chosen = batch_indices(options.seed, step, BATCH[options.size], len(self.pictures))
         pictures = roughen(self.pictures.batch(chosen), generator(options.seed, step))
         # What follows EOS does not reach the text's embedding, as attention looks back only.
-        ids = self.ids[chosen, :int(self.lengths[chosen].max())]
+        ids = self.ids[chosen, : int(self.lengths[chosen].max())]
         same = (ids[:, None] == ids[None]).all(dim=-1).float().to(options.device)
         with torch.no_grad():
             model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)

@@ -55,7 +55,8 @@ def draw(folder: Path, count: int, workers: int) -> None:
     missing = [first for first, name in zip(starts, names) if not name.exists()]
     drawn = count - sum(min(CHUNK, count - first) for first in missing)
     with stop_requests() as received, concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        workers, mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
         jobs = [pool.submit(draw_chunk, folder, first, min(first + CHUNK, count)) for first in missing]
         for job in concurrent.futures.as_completed(jobs):
             drawn += job.result()

@@ -1,7 +1,7 @@
 """A small vision transformer that learns from pictures alone, to measure whether two pictures show the same individual.
 
-Self-distillation without labels: the student, which sees large and small cuts, is to say what its own moving average says
-of the large cuts. Source: Caron et al. 2021, arXiv:2104.14294.
+Self-distillation without labels: the student, which sees large and small cuts, is to say what its own moving average
+says of the large cuts. Source: Caron et al. 2021, arXiv:2104.14294.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class DinoNetwork(nn.Module):
         super().__init__()
         self.backbone = make_dino(size)
         hidden = 2 * size.dino_width
-        self.head = nn.Sequential(nn.Linear(size.dino_width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
-                                  nn.Linear(hidden, 64))
+        self.head = nn.Sequential(
+            nn.Linear(size.dino_width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 64)
+        )
         self.prototypes = nn.Linear(64, size.dino_prototypes, bias=False)
         self.register_buffer("centre", torch.zeros(size.dino_prototypes))
 
@@ -45,7 +46,7 @@ class DinoNetwork(nn.Module):
 
 
 def cut(pictures: torch.Tensor, area: tuple[float, float], size_px: int, draw: torch.Generator) -> torch.Tensor:
-    """One random square of each picture, resized, perhaps mirrored, in slightly other colours: [B, 3, size_px, size_px]."""
+    """A random square of each picture, resized, perhaps mirrored, in slightly other colours: [B, 3, S, S]."""
     batch = len(pictures)
     share, x, y, mirrored = torch.rand(4, batch, generator=draw)
     side = (area[0] + (area[1] - area[0]) * share).sqrt()

@@ -1,7 +1,7 @@
 """The loop that every training of the base model runs in: budget, rate, averaging, checkpoints, signals.
 
-A training is a module and a function `loss(step)`. Whatever is random in a step is drawn from `generator(seed, step)`, so a
-checkpoint needs no generator states, and a run that was stopped and resumed equals one that was not, bit for bit.
+A training is a module and a function `loss(step)`. Whatever is random in a step is drawn from `generator(seed, step)`,
+so a checkpoint needs no generator states, and a run that was stopped and resumed equals one that was not, bit for bit.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def batch_indices(seed: int, step: int, batch: int, count: int) -> torch.Tensor:
         raise SystemExit(f"error: a batch of {batch} needs as many pictures; the data set has {count}")
     epoch, place = divmod(step, count // batch)
     order = torch.randperm(count, generator=generator(seed, epoch, purpose=1))
-    return order[place * batch:(place + 1) * batch]
+    return order[place * batch : (place + 1) * batch]
 
 
 def power_average(width: float = 0.05) -> Callable[[int], float]:
@@ -69,7 +69,7 @@ def power_average(width: float = 0.05) -> Callable[[int], float]:
 
 
 def rate_factor(optimisation: Optimisation, step: int, progress: float) -> float:
-    """Warm-up, constant, then a straight line to zero: good at any length, as no part depends on the total but the last."""
+    """Warm-up, constant, then a straight line to zero: only the last part depends on the total length."""
     rising = min(1.0, (step + 1) / optimisation.warmup_steps)
     return rising * min(1.0, max(0.0, 1 - progress) / optimisation.decay_share)
 
@@ -105,8 +105,10 @@ def save_atomically(value: object, path: Path) -> None:
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
     """Biases, gains and embeddings of one row do not decay."""
     trained = [p for p in module.parameters() if p.requires_grad]
-    return [{"params": [p for p in trained if p.squeeze().dim() >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.squeeze().dim() < 2], "weight_decay": 0.0}]
+    return [
+        {"params": [p for p in trained if p.squeeze().dim() >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.squeeze().dim() < 2], "weight_decay": 0.0},
+    ]
 
 
 @torch.no_grad()
@@ -116,9 +118,16 @@ def move_average(average: nn.Module, module: nn.Module, decay: float) -> None:
         kept.copy_(new)
 
 
-def train(name: str, path: Path, module: nn.Module, loss: Callable[[int, nn.Module, nn.Module], torch.Tensor],
-          budget: Budget, optimisation: Optimisation, average_decay: Callable[[int], float],
-          publish: Callable[[nn.Module], None]) -> None:
+def train(
+    name: str,
+    path: Path,
+    module: nn.Module,
+    loss: Callable[[int, nn.Module, nn.Module], torch.Tensor],
+    budget: Budget,
+    optimisation: Optimisation,
+    average_decay: Callable[[int], float],
+    publish: Callable[[nn.Module], None],
+) -> None:
     """Trains `module` until the budget is spent; goes on from the checkpoint `path` where there is one.
 
     loss(step, module, average): a scalar; `average` is the moving average of the module, whose weights are the result.
@@ -126,8 +135,9 @@ def train(name: str, path: Path, module: nn.Module, loss: Callable[[int, nn.Modu
     Ends the process with 128 + signal number after a checkpoint when a signal asks for it.
     """
     average = copy.deepcopy(module).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(parameter_groups(module, optimisation.weight_decay), lr=optimisation.rate,
-                                  betas=optimisation.betas, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(module, optimisation.weight_decay), lr=optimisation.rate, betas=optimisation.betas, fused=True
+    )
     step, elapsed_before_s = 0, 0.0
     state = {"module": module, "average": average, "optimizer": optimizer}
     if path.exists():
@@ -143,8 +153,9 @@ def train(name: str, path: Path, module: nn.Module, loss: Callable[[int, nn.Modu
         return elapsed_before_s + time.monotonic() - start
 
     def save() -> None:
-        save_atomically({key: part.state_dict() for key, part in state.items()} | {"step": step, "elapsed_s": elapsed_s()},
-                        path)
+        save_atomically(
+            {key: part.state_dict() for key, part in state.items()} | {"step": step, "elapsed_s": elapsed_s()}, path
+        )
         publish(average)
 
     first_step, first_progress = step, budget.progress(step, elapsed_before_s)
@@ -166,8 +177,11 @@ def train(name: str, path: Path, module: nn.Module, loss: Callable[[int, nn.Modu
             now = time.monotonic()
             if now - last_line > 15:
                 left_s = (now - start) * (1 - progress) / max(progress - first_progress, 1e-9)
-                print(f"{name}: step {step}, loss {sum(losses) / len(losses):.4f}, {elapsed_s() / 60:.1f} min, "
-                      f"{left_s / 60:.1f} min left", flush=True)
+                print(
+                    f"{name}: step {step}, loss {sum(losses) / len(losses):.4f}, {elapsed_s() / 60:.1f} min, "
+                    f"{left_s / 60:.1f} min left",
+                    flush=True,
+                )
                 last_line, losses = now, []
             if now - last_save > 60 * budget.checkpoint_minutes:
                 save()

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer of the data set's own: byte-level pairs joined on its captions, in the files of published checkpoints."""
+"""A CLIP tokenizer for the data set's captions, in the files of published checkpoints."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ def write_tokenizer(captions: list[str], num_merges: int, folder: Path) -> None:
     """vocab.json, merges.txt and tokenizer_config.json: 256 bytes, the same as ends of words, merges, BOS and EOS."""
     merges = families.train_merges("\n".join([*captions, families.CORPUS]), num_merges)
     families.write_vocabulary_files(folder, merges)
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "do_lower_case": True, "add_prefix_space": False,
-              "errors": "replace", "bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": 77,
+        "do_lower_case": True,
+        "add_prefix_space": False,
+        "errors": "replace",
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "unk_token": EOS,
+        "pad_token": EOS,
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -39,17 +39,19 @@ def fingerprint(*folders: Path) -> str:
 @torch.no_grad()
 def text_states(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, texts: list[str], options: Options) -> torch.Tensor:
     """What the UNet attends to, for each text: float16 [B, L, D]."""
-    ids = tokenizer(texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length,
-                    return_tensors="pt").input_ids
+    ids = tokenizer(
+        texts, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    ).input_ids
     with mixed_precision(options.device, options.bfloat16):
         return encoder(ids.to(options.device)).last_hidden_state.half().cpu()
 
 
 class Cache:
-    """Latents of every picture and text states of every different caption, on the disk; made anew where weights changed."""
+    """Latents of all pictures and text states of all different captions, on the disk; anew where weights changed."""
 
-    def __init__(self, folder: Path, pictures: Pictures, vae: Path, clip: Path, tokenizer: CLIPTokenizer,
-                 options: Options):
+    def __init__(
+        self, folder: Path, pictures: Pictures, vae: Path, clip: Path, tokenizer: CLIPTokenizer, options: Options
+    ):
         texts = sorted({"", *pictures.captions})  # "" comes first
         places = {text: place for place, text in enumerate(texts)}
         self.text_of_picture = torch.tensor([places[caption] for caption in pictures.captions])
@@ -78,8 +80,8 @@ class Cache:
         shape = (len(texts), tokenizer.model_max_length, encoder.config.hidden_size)
         states = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         for first in range(0, len(texts), 128):
-            some = texts[first:first + 128]
-            states[first:first + len(some)] = text_states(encoder, tokenizer, some, options)
+            some = texts[first : first + 128]
+            states[first : first + len(some)] = text_states(encoder, tokenizer, some, options)
         states.flush()
 
 
@@ -94,7 +96,9 @@ class UNetLoss:
         chosen = batch_indices(options.seed, step, batch, len(cache.latents))
         clean = torch.from_numpy(cache.latents[chosen.numpy()]).float()
         empty = torch.rand(batch, generator=draw) < EMPTY_SHARE
-        text = torch.from_numpy(cache.texts[cache.text_of_picture[chosen].where(~empty, torch.tensor(0)).numpy()]).float()
+        text = torch.from_numpy(
+            cache.texts[cache.text_of_picture[chosen].where(~empty, torch.tensor(0)).numpy()]
+        ).float()
         # One from each of B equal stretches of time: less chance in the loss than with independent draws.
         steps = len(self.alphas_cumprod)
         timestep = ((torch.arange(batch) + torch.rand(batch, generator=draw)) * steps / batch).long()

@@ -1,7 +1,7 @@
 """The autoencoder between 64 x 64 pixels and 16 x 16 latents: Rombach et al. 2021, arXiv:2112.10752, without a critic.
 
-Edges get a loss of their own at three scales in place of the usual perceptual network, which would have to be downloaded:
-flat colours with sharp borders are what these pictures are made of.
+Edges get a loss of their own at three scales in place of the usual perceptual network, which would have to be
+downloaded: flat colours with sharp borders are what these pictures are made of.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOG_VARIANCE_LIMITS = (-30.0, 20.0)  # as diffusers clamps them
 
 
 def vary(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Mirrored, with exchanged or inverted colours by chance: styles that the data set lacks must pass through as well."""
+    """Mirrored, with exchanged or inverted colours by chance: styles that the data set lacks must pass as well."""
     batch = len(pictures)
     mirrored, turned, exchanged, inverted = torch.rand(4, batch, 1, 1, 1, generator=draw)
     pictures = torch.where(mirrored < 0.5, pictures.flip(3), pictures)
@@ -49,8 +49,9 @@ class VaeLoss:
 
     def __call__(self, step: int, model: diffusers.AutoencoderKL, _: nn.Module) -> torch.Tensor:
         options, draw = self.options, generator(self.options.seed, step)
-        pictures = vary(self.pictures.batch(
-            batch_indices(options.seed, step, BATCH[options.size], len(self.pictures))), draw).to(options.device)
+        pictures = vary(
+            self.pictures.batch(batch_indices(options.seed, step, BATCH[options.size], len(self.pictures))), draw
+        ).to(options.device)
         with mixed_precision(options.device, options.bfloat16):
             mean, log_variance = model.quant_conv(model.encoder(pictures)).float().chunk(2, dim=1)
             log_variance = log_variance.clamp(*LOG_VARIANCE_LIMITS)
@@ -58,8 +59,12 @@ class VaeLoss:
             latents = mean + (log_variance / 2).exp() * noise
             found = model.decoder(model.post_quant_conv(latents)).float()
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
-        return (F.l1_loss(found, pictures) + SQUARE_WEIGHT * F.mse_loss(found, pictures)
-                + EDGE_WEIGHT * edge_loss(found, pictures) + KL_WEIGHT * divergence)
+        return (
+            F.l1_loss(found, pictures)
+            + SQUARE_WEIGHT * F.mse_loss(found, pictures)
+            + EDGE_WEIGHT * edge_loss(found, pictures)
+            + KL_WEIGHT * divergence
+        )
 
 
 @torch.no_grad()
