@@ -131,7 +131,7 @@ def train(
     """Trains `module` until the budget is spent; goes on from the checkpoint `path` where there is one.
 
     loss(step, module, average): a scalar; `average` is the moving average of the module, whose weights are the result.
-    publish(average): called after each checkpoint, to write the model where others read it.
+    publish(average): called before each checkpoint, to write the model where others read it.
     Ends the process with 128 + signal number after a checkpoint when a signal asks for it.
     """
     average = copy.deepcopy(module).requires_grad_(False).eval()
@@ -153,10 +153,10 @@ def train(
         return elapsed_before_s + time.monotonic() - start
 
     def save() -> None:
+        publish(average)  # first: a checkpoint at the end of the budget says that nothing is left to do
         save_atomically(
             {key: part.state_dict() for key, part in state.items()} | {"step": step, "elapsed_s": elapsed_s()}, path
         )
-        publish(average)
 
     first_step, first_progress = step, budget.progress(step, elapsed_before_s)
     module.train()
