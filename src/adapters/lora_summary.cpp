@@ -35,12 +35,15 @@ std::vector<std::pair<std::string, int64_t>> read_tags(const Metadata& metadata)
   const auto found = metadata.find("ss_tag_frequency");
   if (found == metadata.end()) return {};
   const Json folders = Json::parse(found->second, nullptr, /*allow_exceptions=*/false);
-  std::map<std::string, int64_t> counts;
+  constexpr uint64_t kHighest = std::numeric_limits<int64_t>::max();
+  std::map<std::string, uint64_t> counts;  // the sum of two that fit int64 fits uint64
   if (folders.is_object())
     for (const auto& [folder, tags] : folders.items())
       if (tags.is_object())
         for (const auto& [tag, count] : tags.items())
-          if (count.is_number_integer()) counts[tag] += count.get<int64_t>();
+          if (count.is_number_unsigned())
+            counts[tag] =
+                std::min(counts[tag] + std::min(count.get<uint64_t>(), kHighest), kHighest);
   std::vector<std::pair<std::string, int64_t>> sorted(counts.begin(), counts.end());
   std::ranges::stable_sort(sorted, std::greater<>(), &std::pair<std::string, int64_t>::second);
   sorted.resize(std::min(sorted.size(), kShown));

@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
@@ -21,6 +22,7 @@
 #include "molar/core/error.h"
 #include "molar/core/text.h"
 #include "molar/core/version.h"
+#include "molar/io/file.h"
 #include "molar/io/json_config.h"
 #include "result_stream.h"
 #include "settings.h"
@@ -207,6 +209,7 @@ int fail_in_torch(const c10::Error& error) {
 
 int run_program(std::vector<std::string> arguments) {
   open_closed_descriptors();
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of write(2), not a death
   try {
     Program program;
     build(program);
@@ -219,7 +222,8 @@ int run_program(std::vector<std::string> arguments) {
     return fail(ExitCode::kMemory,
                 "out of memory; try --vae-tiling, --dtype bf16 or f16, or a smaller size");
   } catch (const std::filesystem::filesystem_error& error) {
-    return fail(ExitCode::kFile, error.what());
+    const FileError file_error = as_file_error(error);
+    return fail(file_error.exit_code(), file_error.what());
   } catch (const std::exception& error) {
     return fail(ExitCode::kOther, error.what());
   }

@@ -53,7 +53,7 @@ Json plan_json(const GenerationRequest& request, const ModelRequest& model, std:
           {"dry_run", true},
           {"request", request.to_json()},
           {"model",
-           {{"path", model.model.string()},
+           {{"path", fs::absolute(model.model).string()},
             {"family", family},
             {"device", model.compute.device.str()},
             {"dtype", dtype_option(model.compute.dtype)}}},

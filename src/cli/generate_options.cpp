@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <iostream>
-#include <iterator>
 #include <limits>
 
 #include "molar/adapters/merge/merge_method.h"
@@ -96,8 +95,16 @@ void register_output_options(CLI::App& app, GenerateOptions& o) {
   machine.value("--progress", o.progress, "auto|bar|plain|none", "How progress is shown (auto)");
 }
 
-std::string read_standard_input() {
-  std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+constexpr size_t kMaxPromptBytes = 1 << 20;
+
+std::string read_standard_input(const std::string& option) {
+  std::string text(kMaxPromptBytes + 1, '\0');
+  std::cin.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::cin.gcount()));
+  if (text.size() > kMaxPromptBytes)
+    throw InputError(
+        fmt::format("{}: standard input holds more than the {} bytes that a prompt may have",
+                    option, kMaxPromptBytes));
   if (text.ends_with('\n')) text.pop_back();
   if (text.ends_with('\r')) text.pop_back();
   return text;
@@ -111,7 +118,7 @@ class PromptReader {
     if (!reader_.empty())
       throw ConfigError(fmt::format("{} and {} cannot both read standard input", reader_, option));
     reader_ = option;
-    return parse_value<std::string>(option, read_standard_input());
+    return parse_value<std::string>(option, read_standard_input(option));
   }
 
  private:

@@ -161,7 +161,7 @@ std::string Inspection::to_json_line() const {
 
 std::string Inspection::to_text() const { return path.string() + "\n" + text; }
 
-Inspection inspect_file(const fs::path& path) {
+Inspection inspect_file(const fs::path& path) try {
   if (!fs::exists(path)) throw FileError(fmt::format("'{}' does not exist", path.string()));
   if (fs::is_directory(path)) return inspect_folder(path);
   const std::string head = first_bytes(path);
@@ -178,6 +178,8 @@ Inspection inspect_file(const fs::path& path) {
         "with diffusers or safetensors and try again",
         path.string()));
   throw FileError(fmt::format("'{}' is neither a safetensors file nor a picture", path.string()));
+} catch (const fs::filesystem_error& error) {
+  throw as_file_error(error);
 }
 
 }  // namespace molar::cli

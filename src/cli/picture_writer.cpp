@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <set>
+#include <map>
 
 #include "molar/core/error.h"
 #include "molar/io/image.h"
@@ -26,6 +26,7 @@ std::string dump(const Json& json) {
 
 /// Minutes of drawing must not end at a folder that nobody may write to.
 void check_folder(const fs::path& target) {
+  (void)fs::symlink_status(target);  // throws for no possible name: too long, or beyond a loop
   fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   while (!fs::exists(folder)) {  // folders on the way are made when the picture is written
     const fs::path parent = folder.has_parent_path() ? folder.parent_path() : fs::path(".");
@@ -56,17 +57,20 @@ PictureWriter::PictureWriter(PictureWriterOptions options, const GenerationReque
     plan_.push_back({request.seed, "-", false});
     return;
   }
-  std::set<fs::path> names;
+  std::map<fs::path, NumberedNames> names;  // per target, for those that share one
   for (int64_t row = 0; row < request.count; ++row) {
     const uint64_t seed = request.seed + static_cast<uint64_t>(row);
     const fs::path target = output_path(options_.output, {seed, row, path_name(request.prompt)});
-    if (!names.insert(target.lexically_normal()).second && options_.on_exist != OnExist::kNumber)
+    const auto [name, is_new] = names.try_emplace(target.lexically_normal(), target);
+    if (!is_new && options_.on_exist != OnExist::kNumber)
       throw ConfigError(
           fmt::format("-o '{}' names one file for {} pictures; wanted {{seed}} or {{row}} in it",
                       options_.output, request.count));
     check_folder(target);
-    const fs::path path = resolve_target(target, options_.on_exist);
-    plan_.push_back({seed, path, options_.on_exist == OnExist::kSkip && fs::exists(path)});
+    const fs::path path = options_.on_exist == OnExist::kNumber
+                              ? name->second.next()
+                              : resolve_target(target, options_.on_exist);
+    plan_.push_back({seed, path, options_.on_exist == OnExist::kSkip && is_taken(path)});
     targets_.push_back(target);
   }
 }
@@ -84,14 +88,18 @@ void PictureWriter::write(size_t index, const Picture& picture,
     write_result(png);
     return;
   }
-  const fs::path path = write_file_atomically(targets_[index], options_.on_exist,
-                                              [&](const ByteSink& sink) { sink(png); });
+  const WrittenFile file = write_file_atomically(targets_[index], options_.on_exist,
+                                                 [&](const ByteSink& sink) { sink(png); });
+  if (!file.written) {  // it appeared since the plan was made
+    report_skipped(index);
+    return;
+  }
   if (!options_.json) {
-    write_result_line(path.string());
+    write_result_line(file.path.string());
     return;
   }
   Json result = {{"schema", kSchema},
-                 {"path", path.string()},
+                 {"path", file.path.string()},
                  {"skipped", false},
                  {"seed", plan_[index].seed},
                  {"width", picture.pixels.size(1)},

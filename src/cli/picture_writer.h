@@ -37,7 +37,8 @@ class PictureWriter {
   const std::vector<PlannedPicture>& plan() const { return plan_; }
   bool nothing_to_draw() const;
 
-  /// Writes picture number `index` and prints its path, its JSON object, or its bytes.
+  /// Writes picture number `index` and prints its path, its JSON object, or its bytes; a file that
+  /// appeared meanwhile and is kept is reported as skipped.
   void write(size_t index, const Picture& picture, const std::vector<std::string>& warnings);
   void report_skipped(size_t index) const;
 

@@ -109,7 +109,8 @@ LoraUse parse_value(const std::string& option, const std::string& text) {
   const size_t at = text.rfind('@');
   if (at == std::string::npos) return {text, 1.0};
   const std::string file = text.substr(0, at), strength = text.substr(at + 1);
-  const bool file_exists = fs::exists(file), whole_exists = fs::exists(text);
+  std::error_code ignored;  // a name that cannot be looked up is no file; opening it says why
+  const bool file_exists = fs::exists(file, ignored), whole_exists = fs::exists(text, ignored);
   if (const auto weight = read_finite(strength); weight && (file_exists || !whole_exists)) {
     if (file.empty()) refuse(option, text, "a file before '@'");
     return {file, *weight};

@@ -13,11 +13,6 @@ namespace molar {
 namespace fs = std::filesystem;
 namespace {
 
-bool is_taken(const fs::path& path) {
-  std::error_code error;  // a folder on the way that cannot be entered is the writer's to report
-  return fs::exists(fs::symlink_status(path, error));
-}
-
 void sync_folder(const fs::path& folder) {
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;  // a folder that may be written but not listed: the name stands
@@ -25,12 +20,25 @@ void sync_folder(const fs::path& folder) {
   ::close(descriptor);
 }
 
-fs::path numbered(const fs::path& target, int number) {
+fs::path numbered(const fs::path& target, int64_t number) {
+  if (number == 0) return target;
   return target.parent_path() /
          fmt::format("{}-{}{}", target.stem().string(), number, target.extension().string());
 }
 
 }  // namespace
+
+bool is_taken(const fs::path& path) {
+  std::error_code error;  // a folder on the way that cannot be entered is the writer's to report
+  return fs::exists(fs::symlink_status(path, error));
+}
+
+fs::path NumberedNames::next() {
+  fs::path name;
+  do name = numbered(target_, number_++);
+  while (is_taken(name));
+  return name;
+}
 
 fs::path resolve_target(const fs::path& target, OnExist on_exist) {
   if (!is_taken(target)) return target;
@@ -38,20 +46,17 @@ fs::path resolve_target(const fs::path& target, OnExist on_exist) {
     throw ConfigError(
         fmt::format("'{}' exists; choose another -o, or --on-exist number, skip or overwrite",
                     target.string()));
-  if (on_exist != OnExist::kNumber) return target;
-  int number = 1;
-  while (is_taken(numbered(target, number))) ++number;
-  return numbered(target, number);
+  return on_exist == OnExist::kNumber ? NumberedNames(target).next() : target;
 }
 
-fs::path write_file_atomically(const fs::path& target, OnExist on_exist,
-                               const std::function<void(const ByteSink&)>& write) {
+WrittenFile write_file_atomically(const fs::path& target, OnExist on_exist,
+                                  const std::function<void(const ByteSink&)>& write) {
   std::error_code error;
   if (!target.has_filename() || fs::is_directory(target, error))
     throw FileError(
         fmt::format("cannot write '{}': it is a folder; name a file in it", target.string()));
   fs::path final_path = resolve_target(target, on_exist);
-  if (on_exist == OnExist::kSkip && is_taken(final_path)) return final_path;
+  if (on_exist == OnExist::kSkip && is_taken(final_path)) return {final_path, false};
   const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   fs::create_directories(folder, error);
   if (error)
@@ -64,12 +69,12 @@ fs::path write_file_atomically(const fs::path& target, OnExist on_exist,
     temporary.publish_over(target);
   } else {
     while (!temporary.publish_new(final_path)) {  // somebody took the name meanwhile
-      if (on_exist == OnExist::kSkip) return final_path;
+      if (on_exist == OnExist::kSkip) return {final_path, false};
       final_path = resolve_target(target, on_exist);
     }
   }
   sync_folder(folder);
-  return final_path;
+  return {final_path};
 }
 
 }  // namespace molar

@@ -8,8 +8,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include "molar/core/error.h"
-
 namespace molar {
 
 InputFile::InputFile(const std::filesystem::path& path)
@@ -48,6 +46,11 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
   }
   bytes.resize(filled);
   return bytes;
+}
+
+FileError as_file_error(const std::filesystem::filesystem_error& error) {
+  return FileError(
+      fmt::format("cannot access '{}': {}", error.path1().string(), error.code().message()));
 }
 
 }  // namespace molar

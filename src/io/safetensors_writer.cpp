@@ -64,7 +64,7 @@ std::filesystem::path write_safetensors(const std::filesystem::path& path, OnExi
                                         const std::map<std::string, std::string>& metadata) {
   const std::vector<NamedTensor> order = in_file_order(tensors, path);
   const std::string header = compose_header(order, metadata);
-  return write_file_atomically(path, on_exist, [&](const ByteSink& sink) {
+  const auto write = [&](const ByteSink& sink) {
     const uint64_t header_bytes = header.size();
     sink({reinterpret_cast<const char*>(&header_bytes), sizeof(header_bytes)});
     sink(header);
@@ -72,7 +72,8 @@ std::filesystem::path write_safetensors(const std::filesystem::path& path, OnExi
       const Tensor tensor = item->second.detach().to(at::kCPU).contiguous();
       sink({static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()});
     }
-  });
+  };
+  return write_file_atomically(path, on_exist, write).path;
 }
 
 }  // namespace molar

@@ -5,27 +5,71 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "molar/core/error.h"
 #include "molar/schedulers/scheduler.h"
+#include "record_text.h"
 
 namespace molar {
 namespace fs = std::filesystem;
 namespace {
 
 /// One field: its long option name, and how it travels to and from JSON. One table serves the
-/// record,
-/// `--from` and CSV columns alike.
+/// record, `--from` and CSV columns alike.
 struct Field {
   const char* name;
   std::function<void(const GenerationRequest&, Json&)> write;  // leaves the JSON null where unset
-  std::function<void(GenerationRequest&, const Json&)> read;
+  std::function<void(GenerationRequest&, const JsonConfig&)> read;  // of the object that has it
 };
+
+template <typename T>
+T read_value(const JsonConfig& json, const std::string& key) {
+  return json.get<T>(key);
+}
+
+template <>
+std::string read_value(const JsonConfig& json, const std::string& key) {
+  return read_text(json, key);
+}
+
+template <>
+fs::path read_value(const JsonConfig& json, const std::string& key) {
+  return read_path(json, key);
+}
+
+template <>
+uint64_t read_value(const JsonConfig& json, const std::string& key) {
+  const Json& value = json.json().at(key);
+  if (!value.is_number_unsigned())
+    throw InputError(fmt::format("{}: '{}' must be a whole number from 0 to {}, is {}",
+                                 json.source(), key, std::numeric_limits<uint64_t>::max(),
+                                 value.dump()));
+  return value.get<uint64_t>();
+}
+
+LoraUse read_lora(const Json& json, const std::string& source) {
+  const JsonConfig config(json, source);
+  const LoraUse use{read_path(config, "file"), config.get<double>("weight")};
+  config.refuse_unread_keys();
+  return use;
+}
+
+template <>
+LoraUse read_value(const JsonConfig& json, const std::string& key) {
+  return read_lora(json.json().at(key), fmt::format("{}: '{}'", json.source(), key));
+}
+
+Json lora_json(const LoraUse& use) {
+  return {{"file", write_path(use.file)}, {"weight", use.weight}};
+}
 
 template <typename T>
 Field field(const char* name, T GenerationRequest::* member) {
   return {name, [member](const GenerationRequest& r, Json& j) { j = r.*member; },
-          [member](GenerationRequest& r, const Json& j) { r.*member = j.get<T>(); }};
+          [name, member](GenerationRequest& r, const JsonConfig& j) {
+            r.*member = read_value<T>(j, name);
+          }};
 }
 
 template <typename T>
@@ -34,30 +78,29 @@ Field optional_field(const char* name, std::optional<T> GenerationRequest::* mem
           [member](const GenerationRequest& r, Json& j) {
             if (r.*member) j = *(r.*member);
           },
-          [member](GenerationRequest& r, const Json& j) { r.*member = j.get<T>(); }};
+          [name, member](GenerationRequest& r, const JsonConfig& j) {
+            r.*member = read_value<T>(j, name);
+          }};
 }
 
 Field path_field(const char* name, fs::path GenerationRequest::* member) {
   return {name,
           [member](const GenerationRequest& r, Json& j) {
-            if (!(r.*member).empty()) j = (r.*member).string();
+            if (!(r.*member).empty()) j = write_path(r.*member);
           },
-          [member](GenerationRequest& r, const Json& j) { r.*member = j.get<std::string>(); }};
-}
-
-Json lora_json(const LoraUse& use) { return {{"file", use.file.string()}, {"weight", use.weight}}; }
-
-LoraUse lora_from_json(const Json& json) {
-  return {json.at("file").get<std::string>(), json.at("weight").get<double>()};
+          [name, member](GenerationRequest& r, const JsonConfig& j) {
+            r.*member = read_value<fs::path>(j, name);
+          }};
 }
 
 Field role_field(const char* name, std::optional<LoraUse> AdapterRequest::* member) {
-  return {
-      name,
-      [member](const GenerationRequest& r, Json& j) {
-        if (r.adapters.*member) j = lora_json(*(r.adapters.*member));
-      },
-      [member](GenerationRequest& r, const Json& j) { r.adapters.*member = lora_from_json(j); }};
+  return {name,
+          [member](const GenerationRequest& r, Json& j) {
+            if (r.adapters.*member) j = lora_json(*(r.adapters.*member));
+          },
+          [name, member](GenerationRequest& r, const JsonConfig& j) {
+            r.adapters.*member = read_value<LoraUse>(j, name);
+          }};
 }
 
 const std::vector<Field>& fields() {
@@ -69,9 +112,10 @@ const std::vector<Field>& fields() {
       optional_field("negative-prompt-2", &R::negative_prompt_2),
       {"prompt-syntax",
        [](const R& r, Json& j) { j = r.prompt_syntax == PromptSyntax::kPlain ? "plain" : "a1111"; },
-       [](R& r, const Json& j) {
-         r.prompt_syntax =
-             j.get<std::string>() == "plain" ? PromptSyntax::kPlain : PromptSyntax::kA1111;
+       [](R& r, const JsonConfig& j) {
+         j.require_one_of("prompt-syntax", {"a1111", "plain"});
+         r.prompt_syntax = j.get<std::string>("prompt-syntax") == "plain" ? PromptSyntax::kPlain
+                                                                          : PromptSyntax::kA1111;
        }},
       field("sampler", &R::sampler),
       field("steps", &R::num_steps),
@@ -93,13 +137,20 @@ const std::vector<Field>& fields() {
        [](const R& r, Json& j) {
          for (const LoraUse& use : r.adapters.loras) j.push_back(lora_json(use));
        },
-       [](R& r, const Json& j) {
-         for (const Json& use : j) r.adapters.loras.push_back(lora_from_json(use));
+       [](R& r, const JsonConfig& j) {
+         const Json& list = j.json().at("lora");
+         if (!list.is_array())
+           throw InputError(
+               fmt::format("{}: 'lora' must be a list, is {}", j.source(), list.dump()));
+         for (const Json& use : list)
+           r.adapters.loras.push_back(read_lora(use, fmt::format("{}: 'lora'", j.source())));
        }},
       {"merge", [](const R& r, Json& j) { j = r.adapters.merge; },
-       [](R& r, const Json& j) { r.adapters.merge = j.get<std::string>(); }},
+       [](R& r, const JsonConfig& j) { r.adapters.merge = read_text(j, "merge"); }},
       {"allow-partial-lora", [](const R& r, Json& j) { j = r.adapters.allow_partial; },
-       [](R& r, const Json& j) { r.adapters.allow_partial = j.get<bool>(); }},
+       [](R& r, const JsonConfig& j) {
+         r.adapters.allow_partial = j.get<bool>("allow-partial-lora");
+       }},
   };
   return kFields;
 }
@@ -120,9 +171,12 @@ void check_size(const char* option, const std::optional<int64_t>& size_px) {
 }
 
 void check_weight(const char* option, const LoraUse& use) {
-  if (!std::isfinite(use.weight))
+  constexpr double kHighest = std::numeric_limits<float>::max();  // weights are float32 or less
+  if (!(std::abs(use.weight) <= kHighest))
     throw ConfigError(
-        fmt::format("--{} '{}': the strength must be a finite number", option, use.file.string()));
+        fmt::format("--{} '{}': the strength must be a number that fits float32 "
+                    "(at most {:.2g}), found {}",
+                    option, use.file.string(), kHighest, use.weight));
 }
 
 }  // namespace
@@ -161,8 +215,8 @@ Json GenerationRequest::to_json() const {
   return json;
 }
 
-GenerationRequest GenerationRequest::from_json(const Json& json) {
-  if (!json.is_object()) throw InputError("request: wanted a JSON object");
+GenerationRequest GenerationRequest::from_json(const Json& json) try {
+  const JsonConfig config(json, "request");
   GenerationRequest request;
   for (const auto& [key, value] : json.items()) {
     const auto& table = fields();
@@ -170,13 +224,11 @@ GenerationRequest GenerationRequest::from_json(const Json& json) {
         std::find_if(table.begin(), table.end(), [&](const Field& f) { return key == f.name; });
     if (found == table.end())
       throw InputError(fmt::format("request: unknown key '{}'; it may be of a newer version", key));
-    try {
-      found->read(request, value);
-    } catch (const Json::exception&) {
-      throw InputError(fmt::format("request: '{}' has an unexpected value {}", key, value.dump()));
-    }
+    found->read(request, config);
   }
   return request;
+} catch (const FileError& error) {
+  throw InputError(error.what());
 }
 
 }  // namespace molar

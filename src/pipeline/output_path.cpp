@@ -40,9 +40,9 @@ std::string expand(const std::string& output, const PathFields& fields) {
 
 fs::path output_path(const std::string& output, const PathFields& fields) {
   if (output.empty()) throw ConfigError("-o: wanted a file, a template or a folder, found nothing");
-  if (output.back() == '/' || fs::is_directory(output))
-    return fs::path(output) / fmt::format("molar-{}.png", fields.seed);
-  fs::path path = expand(output, fields);
+  const fs::path path = expand(output, fields);
+  if (!path.has_filename() || fs::is_directory(path))
+    return path / fmt::format("molar-{}.png", fields.seed);
   std::string extension = path.extension().string();
   for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (extension != ".png")

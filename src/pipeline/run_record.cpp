@@ -7,6 +7,7 @@
 #include "molar/core/error.h"
 #include "molar/core/version.h"
 #include "molar/schedulers/scheduler.h"
+#include "record_text.h"
 
 namespace molar {
 namespace {
@@ -56,27 +57,32 @@ class PairWriter {
 };
 
 Json model_json(const ModelRequest& model) {
-  Json json = {{"path", model.model.string()},
+  Json json = {{"path", write_path(model.model)},
                {"device", model.compute.device.str()},
                {"dtype", dtype_option(model.compute.dtype)}};
-  if (!model.vae.empty()) json["vae"] = model.vae.string();
-  if (!model.tokenizer.empty()) json["tokenizer"] = model.tokenizer.string();
+  if (!model.vae.empty()) json["vae"] = write_path(model.vae);
+  if (!model.tokenizer.empty()) json["tokenizer"] = write_path(model.tokenizer);
   if (!model.prediction_type.empty()) json["prediction-type"] = model.prediction_type;
   return json;
 }
 
 ModelRequest model_from_json(const Json& json) {
+  const JsonConfig config(json, "model");
   ModelRequest model;
-  model.model = json.at("path").get<std::string>();
-  model.vae = json.value("vae", "");
-  model.tokenizer = json.value("tokenizer", "");
-  model.prediction_type = json.value("prediction-type", "");
-  model.compute.dtype = parse_dtype(json.value("dtype", "f32"), model.compute.device);
+  model.model = read_path(config, "path");
+  if (config.has("vae")) model.vae = read_path(config, "vae");
+  if (config.has("tokenizer")) model.tokenizer = read_path(config, "tokenizer");
+  config.require_one_of("prediction-type", {"epsilon", "v_prediction", "sample"});
+  model.prediction_type = config.get_or<std::string>("prediction-type", "");
+  model.compute.dtype =
+      parse_dtype(config.get_or<std::string>("dtype", "f32"), model.compute.device);
+  config.ignore({"device", "family"});  // of the machine and of the file, found anew
+  config.refuse_unread_keys();
   return model;
 }
 
 Json lora_json(const LoraRecord& lora) {
-  return {{"file", lora.file.string()},
+  return {{"file", write_path(lora.file)},
           {"role", lora.role},
           {"weight", lora.weight},
           {"sha256", lora.sha256},

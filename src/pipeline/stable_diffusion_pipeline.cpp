@@ -85,6 +85,26 @@ void check_text_widths(const UNet2DConditionConfig& unet,
         unet.add_embedding_input_dim, given, pooled, kNumTimeIds, *unet.addition_time_embed_dim));
 }
 
+/// Options that would do nothing are mistakes; a negative prompt is kept for other scales, so that
+/// only gets a warning. `no_guidance` says why there is none, nullopt where it acts.
+void refuse_idle_options(const GenerationRequest& request,
+                         const std::optional<std::string>& no_guidance) {
+  const AdapterRequest& adapters = request.adapters;
+  if (adapters.merge != "auto" && !(adapters.subject && adapters.style))
+    throw ConfigError(fmt::format("--merge {} merges --subject and --style; wanted both, found {}",
+                                  adapters.merge,
+                                  adapters.subject ? "only --subject"
+                                  : adapters.style ? "only --style"
+                                                   : "neither"));
+  if (!no_guidance) return;
+  if (request.guidance_rescale > 0)
+    throw ConfigError(fmt::format("--guidance-rescale {} corrects guidance, but there is none: {}",
+                                  request.guidance_rescale, *no_guidance));
+  if (!request.negative_prompt.value_or("").empty() ||
+      !request.negative_prompt_2.value_or("").empty())
+    spdlog::warn("the negative prompt does nothing without guidance: {}", *no_guidance);
+}
+
 }  // namespace
 
 class StableDiffusionPipeline::Impl {
@@ -116,6 +136,7 @@ class StableDiffusionPipeline::Impl {
     return request.guidance_scale > 1.0 && !unet_config_.time_cond_proj_dim;
   }
   void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
+  void check_clip_skip(const GenerationRequest& request) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
   /// A UNet with the request's LoRAs in its weights.
@@ -194,6 +215,21 @@ void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
   resolve(request.width_px, 1);
 }
 
+void StableDiffusionPipeline::Impl::check_clip_skip(const GenerationRequest& request) const {
+  if (!request.clip_skip) return;
+  const int64_t always = hidden_state_choice(is_sdxl(), 0).layers_from_end;
+  for (const auto& skeleton : skeletons_) {
+    const auto* encoder = skeleton->as<CLIPTextModelImpl>();
+    if (encoder == nullptr) continue;
+    const int64_t highest = encoder->config().num_hidden_layers - always;
+    if (*request.clip_skip > highest)
+      throw ConfigError(fmt::format(
+          "--clip-skip {}: wanted at most {}, as '{}' has a text encoder "
+          "of {} layers",
+          *request.clip_skip, highest, model_.model.string(), encoder->config().num_hidden_layers));
+  }
+}
+
 StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
     GenerationRequest request) const {
   request.validate();
@@ -204,6 +240,14 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
   if (unet_config_.in_channels == 9 && request.mask.empty())
     throw ConfigError(fmt::format("'{}' is an inpainting model; wanted --init-image and --mask",
                                   model_.model.string()));
+
+  std::optional<std::string> no_guidance;
+  if (!uses_guidance(request))
+    no_guidance = unet_config_.time_cond_proj_dim
+                      ? "the model was distilled and takes the scale as an input"
+                      : fmt::format("--cfg-scale is {}, wanted above 1", request.guidance_scale);
+  refuse_idle_options(request, no_guidance);
+  check_clip_skip(request);
 
   SourcePictures pictures = read_source_pictures(request);
   if (!request.init_image.empty() && !request.strength)

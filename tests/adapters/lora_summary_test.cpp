@@ -1,5 +1,7 @@
 #include "molar/adapters/lora_summary.h"
 
+#include <limits>
+
 #include "lora_fixtures.h"
 
 namespace molar {
@@ -135,6 +137,16 @@ TEST(DescribeLora, ShowsWhatPeopleWroteIntoTheMetadata) {
 TEST(ReadLoraDocumentation, IgnoresTagsThatAreNoTable) {
   for (const char* tags : {"not json", "[1]", "{\"a\": [1]}", ""})
     EXPECT_TRUE(read_lora_documentation({{"ss_tag_frequency", tags}}).top_tags.empty()) << tags;
+}
+
+TEST(ReadLoraDocumentation, TagCountsWithoutMeasureStayCounts) {
+  const char* tags =
+      R"({"a": {"most": 9223372036854775807, "more": 18446744073709551615, "less": -1},)"
+      R"( "b": {"most": 9223372036854775807, "dog": 1, "less": -9223372036854775808}})";
+  constexpr int64_t kHighest = std::numeric_limits<int64_t>::max();
+  EXPECT_EQ(read_lora_documentation({{"ss_tag_frequency", tags}}).top_tags,
+            (std::vector<std::pair<std::string, int64_t>>{
+                {"more", kHighest}, {"most", kHighest}, {"dog", 1}}));
 }
 
 TEST(IsLora, TellsByKeysAlone) {

@@ -2,11 +2,18 @@
 
 import json
 import os
+import resource
 import shutil
 import stat
+import subprocess
 
 import harness
 from harness import MODELS, QUICK, SD15, CliTest, read_png
+
+
+def max_distance(a, b):
+    """Of two pictures of one size, in grey levels."""
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))
 
 
 class Drawing(CliTest):
@@ -35,6 +42,14 @@ class Drawing(CliTest):
                 self.assertNotEqual(self.pixels(*arguments), base)
         self.run_ok("generate", "-m", SD15, "-p", "a dog", "--steps", "3", "-s", "7", "--dtype", "f32", "-o", "steps.png")
         self.assertNotEqual(read_png(self.folder / "steps.png").pixels, base)
+
+    def test_a_negative_prompt_without_guidance_is_a_warning(self):
+        result = self.draw("-n", "blurry", "--cfg-scale", "1", "--json", "-o", "x.png")
+        (warning,) = json.loads(result.stdout)["warnings"]
+        self.assertIn("negative prompt", warning)
+        self.assertIn("done, with 1 warning:", result.stderr)
+        for arguments in (("-n", "", "--cfg-scale", "1"), ("-n", "blurry"), ("--cfg-scale", "1")):
+            self.assertEqual(json.loads(self.draw(*arguments, "--json", "-o", "y.png").stdout)["warnings"], [])
 
     def test_eta_acts_on_ddim(self):
         self.assertNotEqual(self.pixels("--sampler", "ddim"), self.pixels("--sampler", "ddim", "--eta", "1"))
@@ -143,19 +158,22 @@ class Adapters(CliTest):
         self.assert_fails(2, "generate", "-m", SD15, "-p", "a dog", "--lora", "subject.safetensors", "style.safetensors",
                           says="unexpected argument 'style.safetensors'")
 
-    def test_direct_merge_is_the_sum(self):
-        roles = ("--subject", "subject.safetensors", "--style", "style.safetensors")
-        merged = self.pixels(*roles, "--merge", "direct")
-        self.assertNotEqual(merged, self.pixels("--subject", "subject.safetensors"))
-        for method in ("auto", "concat"):
-            record = json.loads(self.draw(*roles, "--merge", method, "--json", "-o", f"{method}.png").stdout)["record"]
-            self.assertIn(record["merge"], ("direct", "concat"))
+    def test_each_merge_method_draws_what_both_files_added_draw(self):
+        # --lora files are added to the weights one after the other, without a merge method.
+        files = ("subject.safetensors@0.5", "style.safetensors@-0.75")
+        added = self.pixels("--lora", files[0], "--lora", files[1])
+        alone = self.pixels("--subject", files[0])
+        self.assertGreater(max_distance(added, alone), 8, "the second file shows")
+        for method, recorded in (("direct", "direct"), ("concat", "concat"), ("auto", "direct")):
+            merged = self.pixels("--subject", files[0], "--style", files[1], "--merge", method)
+            self.assertLessEqual(max_distance(merged, added), 1, f"{method}: grey levels, sums round in another order")
+            self.assertEqual(read_png(self.folder / "picture.png").record["merge"], recorded)
 
     def test_the_record_names_what_each_file_gave(self):
         self.draw("--subject", "subject.safetensors@0.5", "-o", "x.png")
         (lora,) = read_png(self.folder / "x.png").record["loras"]
         self.assertEqual((lora["file"], lora["role"], lora["weight"], lora["key_family"]),
-                         ("subject.safetensors", "subject", 0.5, "kohya"))
+                         (str(self.folder / "subject.safetensors"), "subject", 0.5, "kohya"))
         self.assertRegex(lora["sha256"], "^[0-9a-f]{64}$")
         self.assertGreater(lora["num_layers"], 0)
 
@@ -199,9 +217,23 @@ class FromAPicture(CliTest):
         self.assertLess(distance_of_seeds("0.1") * 2, distance_of_seeds("1.0"))
 
     def test_inpainting_draws_inside_the_mask(self):
-        self.draw("--init-image", "in.png", "--mask", "mask.png", "-o", "x.png")
-        record = read_png(self.folder / "x.png").record["request"]
-        self.assertEqual((record["mask"], record["strength"]), ("mask.png", 1.0))
+        # Far from the mask two prompts share every latent; the decoder's norms and attention see the whole picture, so
+        # the pixels there are near each other but not the same.
+        harness.write_png(self.folder / "right.png", 64, 64, lambda x, y: (255,) * 3 if x >= 32 else (0,) * 3)
+        for mask, drawn, kept in (("mask.png", range(0, 24), range(40, 64)), ("right.png", range(40, 64), range(0, 24))):
+            pictures = []
+            for prompt in ("a dog", "a red castle in the snow"):
+                self.run_ok("generate", "-m", SD15, "-p", prompt, *QUICK, "--cfg-scale", "30", "--init-image", "in.png", "--mask",
+                            mask, "-o", "x.png", "--on-exist", "overwrite")
+                pictures.append(read_png(self.folder / "x.png"))
+            record = pictures[0].record["request"]
+            self.assertEqual((record["mask"], record["strength"]), (str(self.folder / mask), 1.0))
+
+            def distance(columns):
+                return sum(abs(a[3 * x + c] - b[3 * x + c]) for a, b in zip(*(p.rows for p in pictures)) for x in columns
+                           for c in range(3))
+
+            self.assertGreater(distance(drawn), 2 * distance(kept), mask)
 
     def test_an_inpainting_model(self):
         self.assert_fails(2, "generate", "-m", MODELS / "sd15-inpaint-tiny", "-p", "a dog", says="--mask")
@@ -245,9 +277,19 @@ class Models(CliTest):
         self.assertEqual(own, same)
         self.assertNotEqual(own, other)
 
-    def test_vae_tiling_draws(self):
-        self.draw("--vae-tiling", "-o", "tiled.png")
-        self.assertTrue(read_png(self.folder / "tiled.png").record["request"]["vae-tiling"])
+    def test_vae_tiling_draws_nearly_the_same(self):
+        size = ("-W", "112", "-H", "96")  # more than the VAE's 64: two tiles each way
+        self.draw(*size, "-o", "whole.png")
+        self.draw(*size, "--vae-tiling", "-o", "tiled.png")
+        self.draw(*size, "--sampler", "euler", "-o", "other.png")
+        whole, tiled, other = (read_png(self.folder / f"{name}.png") for name in ("whole", "tiled", "other"))
+        self.assertTrue(tiled.record["request"]["vae-tiling"])
+
+        def distance(picture):
+            return sum(abs(a - b) for a, b in zip(whole.pixels, picture.pixels))
+
+        self.assertGreater(distance(tiled), 0)
+        self.assertLess(2 * distance(tiled), distance(other), "tiles differ by norms and attention, not by what is drawn")
 
     def test_half_precision_types_draw_nearly_the_same(self):
         self.draw("-o", "f32.png")
@@ -270,6 +312,10 @@ class Files(CliTest):
         self.assertEqual(self.draw("-o", "new/").stdout, "new/molar-7.png\n")
         (self.folder / "old").mkdir()
         self.assertEqual(self.draw("-o", "old").stdout, "old/molar-7.png\n")
+
+    def test_folders_may_be_templates(self):
+        self.assertEqual(self.draw("-o", "of-{seed}/").stdout, "of-7/molar-7.png\n")
+        self.assertEqual(self.draw("-o", "of-{seed}").stdout, "of-7/molar-7-1.png\n")
 
     def test_without_an_output_the_name_holds_the_seed(self):
         self.assertEqual(self.draw().stdout, "molar-7.png\n")
@@ -301,6 +347,39 @@ class Files(CliTest):
         again = self.draw("-b", "3", "-o", "{seed}.png", "--on-exist", "skip")
         self.assertEqual(again.stdout.split(), ["7.png", "8.png", "9.png"])
         self.assertNotIn("loading", again.stderr, "nothing to draw: no model is opened")
+
+    def test_a_link_to_nothing_counts_as_a_file(self):
+        (self.folder / "x.png").symlink_to("nowhere.png")
+        result = self.draw("-o", "x.png", "--on-exist", "skip", "--json")
+        self.assertTrue(json.loads(result.stdout)["skipped"])
+        self.assertNotIn("loading", result.stderr, "nothing to draw")
+        self.assert_fails(2, "generate", "-m", SD15, "-p", "a dog", "-o", "x.png", "--on-exist", "error", says="x.png")
+        self.assertFalse((self.folder / "nowhere.png").exists())
+
+    def test_a_file_that_appears_while_drawing_is_skipped_too(self):
+        process = subprocess.Popen(
+            [str(harness.BINARY), "generate", "-m", str(SD15), "-p", "a dog", "--steps", "40", "--sampler", "ddim", "--progress",
+             "plain", "-o", "x.png", "--on-exist", "skip", "--json"],
+            cwd=self.folder, env=harness.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        for line in process.stderr:
+            if " step " in line:
+                break
+        (self.folder / "x.png").write_text("precious")
+        output, errors = process.communicate(timeout=harness.TIMEOUT_S)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertTrue(json.loads(output)["skipped"])
+        self.assertIn("'x.png' exists, skipped", errors)
+        self.assertEqual((self.folder / "x.png").read_text(), "precious")
+
+    def test_a_limit_on_the_size_of_files_is_an_error_that_leaves_nothing(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+        self.assert_fails(4, "generate", "-m", SD15, "-p", "a dog", *QUICK, "-o", "x.png", preexec_fn=limit,
+                          says=("x.png", "File too large"))
+        self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_a_folder_that_cannot_be_written_to_is_found_before_drawing(self):
         (self.folder / "file").write_text("")
@@ -351,6 +430,18 @@ class Plans(CliTest):
         harness.write_lora(self.folder / "xl.safetensors", 3, model=MODELS / "sdxl-tiny")
         self.assert_fails(5, "generate", "-m", SD15, "-p", "a dog", "--dry-run", "--lora", "xl.safetensors")
         self.assert_fails(3, "generate", "-m", SD15, "-p", "a dog", "--dry-run", "--init-image", "absent.png")
+        for model, highest in (("sd15-tiny", 3), ("sdxl-tiny", 1)):
+            arguments = ("generate", "-m", MODELS / model, "-p", "a dog", "--dry-run", "--clip-skip")
+            self.assert_fails(2, *arguments, highest + 1, says=(f"--clip-skip {highest + 1}", f"at most {highest}"))
+            self.run_ok(*arguments, highest)
+
+    def test_the_plan_names_the_files_that_drawing_writes(self):
+        (self.folder / "x-1.png").write_text("precious")
+        arguments = ("generate", "-m", SD15, "-p", "a dog", *QUICK, "-b", "3", "-o", "x.png")
+        plan = json.loads(self.run_ok(*arguments, "--dry-run", "--json").stdout)
+        names = [picture["path"] for picture in plan["pictures"]]
+        self.assertEqual(names, ["x.png", "x-2.png", "x-3.png"])
+        self.assertEqual(self.run_ok(*arguments).stdout.split(), names)
 
 
 if __name__ == "__main__":

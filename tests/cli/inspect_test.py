@@ -84,6 +84,19 @@ class Inspect(CliTest):
         self.assertIn("error: 'absent' does not exist", result.stderr)
         self.assertTrue(result.stderr.splitlines()[-1].startswith("error: 2 of 3 files"))
 
+    def test_a_name_that_the_system_refuses_does_not_hide_the_others(self):
+        (self.folder / "loop").symlink_to("loop")
+        (self.folder / "model").mkdir()
+        (self.folder / "model" / "model_index.json").symlink_to("model_index.json")
+        for name in ("loop", "x" * 300, "model"):
+            result = harness.molar("inspect", "--json", name, SD15, cwd=self.folder)
+            self.assertEqual(result.returncode, 4)
+            self.assertEqual(json.loads(result.stdout)["kind"], "model")
+            first, last = result.stderr.splitlines()
+            self.assertTrue(first.startswith(f"error: cannot access '{name}"), first)
+            self.assertIn("1 of 2 files", last)
+            self.assert_fails(4, "inspect", name, says=f"cannot access '{name}")
+
     def test_what_is_neither_model_nor_lora_nor_picture_is_exit_4(self):
         (self.folder / "empty").write_bytes(b"")
         (self.folder / "text.txt").write_text("some text, long enough to have a ninth byte")

@@ -71,6 +71,32 @@ class From(CliTest):
                 self.redraw(paths[-1])
                 self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / paths[-1]).read_bytes())
 
+    def test_a_picture_draws_itself_again_from_any_folder(self):
+        harness.write_lora(self.folder / "a.safetensors", 1)
+        harness.write_lora(self.folder / "b.safetensors", 2)
+        harness.write_png(self.folder / "in.png", 64, 64, lambda x, y: (4 * x, 4 * y, 99))
+        harness.write_png(self.folder / "mask.png", 64, 64, lambda x, y: (255,) * 3 if x < 32 else (0,) * 3)
+        (self.folder / "model").symlink_to(SD15)
+        (self.folder / "else").mkdir()
+        self.run_ok("generate", "-m", "model", "-p", "a dog", *QUICK, "--vae", "model/vae", "--tokenizer", "model/tokenizer",
+                    "--subject", "a.safetensors", "--style", "b.safetensors", "--lora", "a.safetensors@0.5", "--init-image",
+                    "in.png", "--mask", "mask.png", "-o", "x.png")
+        self.redraw(self.folder / "x.png", cwd=self.folder / "else")
+        self.assertEqual((self.folder / "else" / "again.png").read_bytes(), (self.folder / "x.png").read_bytes())
+        self.assertIn(", Model: model, ", read_png(self.folder / "x.png").text["parameters"])
+
+    def test_relative_paths_of_older_pictures_are_of_the_current_folder(self):
+        harness.write_lora(self.folder / "a.safetensors", 1)
+        (self.folder / "model").symlink_to(SD15)
+        self.run_ok("generate", "-m", "model", "-p", "a dog", *QUICK, "--subject", "a.safetensors", "-o", "x.png")
+        picture = read_png(self.folder / "x.png")
+        record = picture.text["molar"].replace(f"{self.folder}/", "")
+        self.assertIn('"model"', record)
+        self.assertNotIn(str(self.folder), record)
+        harness.write_png(self.folder / "old.png", 8, 8, lambda x, y: (x, y, 0), {"molar": record})
+        self.redraw("old.png")
+        self.assertEqual((self.folder / "again.png").read_bytes(), (self.folder / "x.png").read_bytes())
+
     def test_the_type_that_computed_is_part_of_the_picture(self):
         self.run_ok("generate", "-m", SD15, "-p", "a dog", "--steps", "2", "-s", "7", "--dtype", "bf16", "-o", "x.png")
         self.redraw("x.png", env={"MOLAR_DTYPE": "f32"})
@@ -108,6 +134,22 @@ class From(CliTest):
         self.assert_fails(3, "generate", "--from", "text.png", says="text.png")
         self.assert_fails(3, "generate", "--from", "plain.png", says=("plain.png", "no molar record"))
         self.assert_fails(3, "generate", "--from", "absent.png", says="absent.png")
+
+    def test_records_are_read_strictly(self):
+        self.draw("-o", "x.png")
+        whole = read_png(self.folder / "x.png").record
+        harness.write_png(self.folder / "whole.png", 8, 8, lambda x, y: (x, y, 0), {"molar": json.dumps(whole)})
+        self.redraw("whole.png", "--dry-run")
+        for part, key, value in (("request", "prompt-syntax", "compel"), ("request", "steps", 1.9), ("request", "seed", 1e30),
+                                 ("request", "seed", -1), ("request", "width", 64.5), ("request", "prompt", "a \0 dog"),
+                                 ("request", "prompt", None), ("request", "vae-tiling", 1), ("request", "lora", {"a": 1}),
+                                 ("request", "subject", {"file": "a", "weight": 1, "colour": 2}), ("request", "mask", ""),
+                                 ("model", "colour", "red"), ("model", "path", ""), ("model", "path", "a\0b"),
+                                 ("model", "vae", 3), ("model", "prediction-type", "eps")):
+            with self.subTest(key=key, value=value):
+                record = whole | {part: whole[part] | {key: value}}
+                harness.write_png(self.folder / "x.png", 8, 8, lambda x, y: (x, y, 0), {"molar": json.dumps(record)})
+                self.assert_fails(3, "generate", "--from", "x.png", "--dry-run", says=("x.png", f"'{key}'"))
 
     def test_records_nested_without_end_are_refused(self):
         deep = '{"schema": 1, "request": {"steps": ' + "[" * 100000 + "]" * 100000 + '}, "model": {}}'

@@ -172,8 +172,17 @@ class Values(CliTest):
         harness.write_lora(self.folder / "a.safetensors", 1)
         for text in ("a.safetensors@abc", "a.safetensors@", "a.safetensors@nan", "a.safetensors@1e999"):
             self.refuse("--lora", text, says=(f"--lora '{text}'", "strength"))
+        for text in ("a.safetensors@1e308", "a.safetensors@-1e39"):  # weights are float32
+            self.refuse("--lora", text, says=("--lora 'a.safetensors'", "strength", text.split("@")[1].replace("e", "e+")))
         self.refuse("--lora", "@0.5", says="--lora '@0.5'")
         self.refuse("--subject", "", says="--subject")
+
+    def test_options_that_would_do_nothing(self):
+        harness.write_lora(self.folder / "a.safetensors", 1)
+        for roles, found in (((), "neither"), (("--subject", "a.safetensors"), "only --subject"),
+                             (("--style", "a.safetensors", "--lora", "a.safetensors"), "only --style")):
+            self.refuse(*roles, "--merge", "concat", says=("--merge concat", "--subject and --style", found))
+        self.refuse("--guidance-rescale", "0.5", "--cfg-scale", "1", says=("--guidance-rescale 0.5", "--cfg-scale is 1"))
 
     def test_flags_take_no_foreign_value(self):
         self.refuse("--json=abc", says="json")
@@ -201,12 +210,36 @@ class Values(CliTest):
         result = molar("generate", "-m", SD15, "-p", "-", input=b"a \0 dog", text=False)
         self.assertEqual(result.returncode, 3, result.stderr)
 
+    def test_a_prompt_without_end(self):
+        with open("/dev/zero", "rb") as endless:
+            self.assert_fails(3, "generate", "-m", SD15, "-p", "-", stdin=endless, says=("--prompt", "1048576 bytes"))
+
     def test_two_prompts_cannot_both_read_standard_input(self):
         self.assert_fails(2, "generate", "-m", SD15, "-p", "-", "-n", "-",
                           says=("--prompt and --negative-prompt", "standard input"))
 
     def test_a_model_that_is_not_there(self):
         self.assert_fails(4, "generate", "-m", "no/such/model", "-p", "a dog", says="no/such/model")
+
+    def test_names_that_the_system_refuses_are_told_as_every_other_file(self):
+        (self.folder / "loop").symlink_to("loop")
+        long = "x" * 300
+        for arguments, reason in ((("-m", "loop"), "symbolic links"), (("-m", long), "File name too long"),
+                                  (("--vae", "loop"), "symbolic links"), (("--lora", "loop"), "symbolic links"),
+                                  (("--lora", long + "@0.5"), "File name too long"), (("-o", "loop/"), "symbolic links"),
+                                  (("-o", f"{long}.png"), "File name too long"), (("-o", f"{long}/x.png"), "File name too long"),
+                                  (("--from", long), None)):
+            with self.subTest(arguments):
+                model = () if "-m" in arguments else ("-m", SD15)
+                error = self.assert_fails(3 if reason is None else 4, "generate", *model, "-p", "a dog", "--dry-run", *arguments,
+                                          says=reason or "File name too long")
+                self.assertNotIn("filesystem error", error)
+                self.assertIn(f"'{arguments[1].removesuffix('@0.5').rstrip('/')}", error)
+
+    def test_a_strength_may_follow_a_name_of_the_longest_kind(self):
+        name = "x" * 243 + ".safetensors"
+        harness.write_lora(self.folder / name, 1)
+        self.run_ok("generate", "-m", SD15, "-p", "a dog", "--dry-run", "--lora", name + "@0.5")
 
     def test_a_lora_that_is_not_there(self):
         self.assert_fails(4, "generate", "-m", SD15, "-p", "a dog", "--lora", "no-such.safetensors", says="no-such.safetensors")

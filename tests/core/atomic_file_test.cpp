@@ -25,7 +25,7 @@ using test::read_bytes;
 using test::TempFolder;
 
 fs::path write_text(const fs::path& target, OnExist on_exist, std::string_view text) {
-  return write_file_atomically(target, on_exist, [&](const ByteSink& sink) { sink(text); });
+  return write_file_atomically(target, on_exist, [&](const ByteSink& sink) { sink(text); }).path;
 }
 
 /// Runs `action` in a process of its own and returns its wait status.
@@ -53,7 +53,7 @@ TEST(AtomicFile, WritesWhatTheSinkGot) {
         sink("one");
         sink("");
         sink(std::string_view("\0two", 4));
-      });
+      }).path;
   EXPECT_EQ(path, folder / "a.bin");
   EXPECT_EQ(read_bytes(path), std::string("one\0two", 7));
   EXPECT_EQ(folder.num_entries(), 1U);
@@ -96,11 +96,35 @@ TEST(AtomicFile, SkipKeepsTheOldFileAndDoesNotCallTheWriter) {
   const TempFolder folder;
   write_text(folder / "a", OnExist::kError, "old");
   bool called = false;
-  const fs::path path =
-      write_file_atomically(folder / "a", OnExist::kSkip, [&](const ByteSink&) { called = true; });
-  EXPECT_EQ(path, folder / "a");
+  const auto write = [&](const ByteSink&) { called = true; };
+  const WrittenFile kept = write_file_atomically(folder / "a", OnExist::kSkip, write);
+  EXPECT_EQ(kept.path, folder / "a");
+  EXPECT_FALSE(kept.written);
   EXPECT_FALSE(called);
-  EXPECT_EQ(read_bytes(path), "old");
+  EXPECT_EQ(read_bytes(kept.path), "old");
+  EXPECT_TRUE(write_file_atomically(folder / "b", OnExist::kSkip, write).written);
+  EXPECT_TRUE(called);
+}
+
+TEST(AtomicFile, SkipKeepsAFileThatAppearsWhileTheNewOneIsWritten) {
+  const TempFolder folder;
+  const WrittenFile kept =
+      write_file_atomically(folder / "a", OnExist::kSkip, [&](const ByteSink& sink) {
+        sink("late");
+        folder.file("a", "first");
+      });
+  EXPECT_FALSE(kept.written);
+  EXPECT_EQ(read_bytes(folder / "a"), "first");
+  EXPECT_EQ(folder.num_entries(), 1U);
+}
+
+TEST(NumberedNames, AreTheFreeOnesInOrder) {
+  const TempFolder folder;
+  folder.file("a.png", "0");
+  folder.file("a-2.png", "2");
+  NumberedNames names(folder / "a.png");
+  for (const char* name : {"a-1.png", "a-3.png", "a-4.png"}) EXPECT_EQ(names.next(), folder / name);
+  EXPECT_EQ(NumberedNames(folder / "b").next(), folder / "b");
 }
 
 TEST(AtomicFile, OverwriteReplacesTheOldFile) {

@@ -1,11 +1,15 @@
 #include "molar/pipeline/generation_request.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <functional>
 #include <limits>
+#include <utility>
 
 #include "molar/core/error.h"
+#include "support/expect_error.h"
 
 namespace molar {
 namespace {
@@ -62,6 +66,43 @@ TEST(GenerationRequest, RefusesUnknownKeysAndWrongTypes) {
   EXPECT_THROW(GenerationRequest::from_json(Json::parse("[]")), InputError);
 }
 
+TEST(GenerationRequest, RefusesValuesThatNoOptionCouldHave) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"prompt", R"("a \u0000 dog")"},
+      {"prompt", "null"},
+      {"prompt-syntax", R"("compel")"},
+      {"steps", "1.9"},
+      {"steps", "18446744073709551615"},
+      {"seed", "-1"},
+      {"seed", "1e30"},
+      {"width", "64.5"},
+      {"vae-tiling", "1"},
+      {"mask", R"("")"},
+      {"subject", R"({"file": "a", "weight": 1, "colour": 2})"},
+      {"subject", R"({"file": "a", "weight": "1"})"},
+      {"lora", R"({"file": "a", "weight": 1})"},
+      {"lora", R"([{"file": "a\u0000b", "weight": 1}])"},
+  };
+  for (const auto& [key, value] : cases)
+    test::expect_error<InputError>(
+        [&] {
+          GenerationRequest::from_json(Json::parse(fmt::format(R"({{"{}": {}}})", key, value)));
+        },
+        {"request", fmt::format("'{}'", key)});
+}
+
+TEST(GenerationRequest, JsonHoldsAbsolutePaths) {
+  const Json json = full_request().to_json();
+  const auto here = [](const char* name) {
+    return (std::filesystem::current_path() / name).string();
+  };
+  EXPECT_EQ(json.at("init-image"), here("in.png"));
+  EXPECT_EQ(json.at("mask"), here("mask.png"));
+  EXPECT_EQ(json.at("subject").at("file"), here("dog.safetensors"));
+  EXPECT_EQ(json.at("style").at("file"), here("ink.safetensors"));
+  EXPECT_EQ(json.at("lora").at(1).at("file"), here("b.safetensors"));
+}
+
 TEST(GenerationRequest, AcceptsWhatItsOptionsAllow) { EXPECT_NO_THROW(full_request().validate()); }
 
 TEST(GenerationRequest, NamesTheOptionThatIsOutOfRange) {
@@ -97,6 +138,7 @@ TEST(GenerationRequest, NamesTheOptionThatIsOutOfRange) {
        [](GenerationRequest& r) {
          r.adapters.loras[0].weight = std::numeric_limits<double>::quiet_NaN();
        }},
+      {"--lora", [](GenerationRequest& r) { r.adapters.loras[1].weight = -1e39; }},
       {"dpmpp_2mm", [](GenerationRequest& r) { r.sampler = "dpmpp_2mm"; }},
   };
   for (const Case& c : cases) {

@@ -20,6 +20,16 @@ TEST(OutputPath, AFolderGetsANameWithTheSeed) {
             std::filesystem::path(::testing::TempDir()) / "molar-42.png");
 }
 
+TEST(OutputPath, AFolderIsATemplateToo) {
+  EXPECT_EQ(output_path("of-{seed}/{name}/", {.seed = 42, .name = "dog"}),
+            "of-42/dog/molar-42.png");
+  const auto folder = std::filesystem::path(::testing::TempDir()) / "of-42";
+  std::filesystem::create_directory(folder);
+  EXPECT_EQ(output_path(::testing::TempDir() + "/of-{seed}", {.seed = 42}),
+            folder / "molar-42.png");
+  EXPECT_THROW(output_path("of-{sead}/", {}), ConfigError);
+}
+
 TEST(OutputPath, RefusesUnknownFieldsOpenBracesOtherFormatsAndNothing) {
   EXPECT_THROW(output_path("{sead}.png", {}), ConfigError);
   EXPECT_THROW(output_path("{seed.png", {}), ConfigError);

@@ -1,6 +1,7 @@
 #include "molar/pipeline/run_record.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -8,6 +9,7 @@
 #include <regex>
 
 #include "molar/core/error.h"
+#include "support/expect_error.h"
 
 namespace molar {
 namespace {
@@ -75,7 +77,7 @@ TEST(RunRecord, APictureGivesItsRequestBack) {
   const fs::path path = write_png("record.png", record().png_text());
   const RecordedRequest recorded = read_recorded_request(path);
   EXPECT_EQ(recorded.request.to_json(), record().request.to_json());
-  EXPECT_EQ(recorded.model.model, "models/sd, 15.safetensors");
+  EXPECT_EQ(recorded.model.model, fs::current_path() / "models/sd, 15.safetensors");
 }
 
 TEST(RunRecord, NonLatinPromptsSurvive) {
@@ -83,6 +85,33 @@ TEST(RunRecord, NonLatinPromptsSurvive) {
   r.request.prompt = "犬 in été 🐕";
   EXPECT_EQ(read_recorded_request(write_png("unicode.png", r.png_text())).request.prompt,
             "犬 in été 🐕");
+}
+
+TEST(RunRecord, HoldsAbsolutePaths) {
+  RunRecord r = record();
+  r.model.vae = "vae";
+  r.model.tokenizer = "/t/tokenizer";
+  const Json json = r.to_json();
+  const auto here = [](const char* name) { return (fs::current_path() / name).string(); };
+  EXPECT_EQ(json.at("model").at("path"), here("models/sd, 15.safetensors"));
+  EXPECT_EQ(json.at("model").at("vae"), here("vae"));
+  EXPECT_EQ(json.at("model").at("tokenizer"), "/t/tokenizer");
+  EXPECT_EQ(json.at("loras").at(0).at("file"), here("dog.safetensors"));
+}
+
+TEST(RunRecord, ReadsTheModelStrictly) {
+  const auto read = [](const char* model) {
+    const std::string text = fmt::format(R"({{"schema": 1, "request": {{}}, "model": {}}})", model);
+    return read_recorded_request(write_png("model.png", {{"molar", text}})).model;
+  };
+  const ModelRequest older = read(R"({"path": "models/sd", "vae": "vae", "device": "cpu"})");
+  EXPECT_EQ(older.model, "models/sd");
+  EXPECT_EQ(older.vae, "vae");
+  for (const char* model :
+       {R"({"path": "m", "colour": "red"})", R"({"path": ""})", R"({"path": 1})", R"({})", "[]",
+        R"({"path": "m\u0000"})", R"({"path": "m", "vae": ""})", R"({"path": "m", "dtype": "f64"})",
+        R"({"path": "m", "prediction-type": "eps"})"})
+    test::expect_error<InputError>([&] { read(model); }, {"model.png"});
 }
 
 TEST(RunRecord, RefusesPicturesWithoutAReadableRecord) {

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <string>
 
+#include "molar/core/error.h"
+
 namespace molar {
 
 /// An open descriptor of a regular file, closed at the end of its life.
@@ -27,5 +29,9 @@ class InputFile {
 
 /// The file's bytes. Throws FileError: as InputFile, or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
+
+/// What <filesystem> throws (a loop of links, a name that is too long, a folder that may not be
+/// entered), as one of our lines. Whoever ends an operation on files of the user's choice calls it.
+FileError as_file_error(const std::filesystem::filesystem_error& error);
 
 }  // namespace molar

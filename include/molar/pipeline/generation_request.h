@@ -76,8 +76,10 @@ struct GenerationRequest {
   /// Throws ConfigError that names the option, what was wanted and what was found.
   void validate() const;
   /// Every field, under the long option names (`cfg-scale`, `negative-prompt`); absent where unset.
+  /// Paths are absolute.
   Json to_json() const;
-  /// Inverse of to_json. Throws InputError for unknown keys or wrong types.
+  /// Inverse of to_json. Throws InputError for unknown keys, wrong types, and values that no option
+  /// could have.
   static GenerationRequest from_json(const Json& json);
 };
 

@@ -14,8 +14,8 @@ struct PathFields {
   std::string name;  ///< {name}: the prompt as a file name, at most 40 characters
 };
 
-/// `output` is a folder (exists as one, or ends in '/'): `<folder>/molar-{seed}.png`; else a
-/// template or file. Braces other than {seed} {row} {name}: ConfigError that names them. An
+/// `output` with its fields filled in; where that is a folder (exists as one, or ends in '/'),
+/// `molar-{seed}.png` in it. Braces other than {seed} {row} {name}: ConfigError that names them. An
 /// extension other than .png: ConfigError.
 std::filesystem::path output_path(const std::string& output, const PathFields& fields);
 

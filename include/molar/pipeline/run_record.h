@@ -45,7 +45,7 @@ struct RunRecord {
   std::vector<LoraRecord> loras;
   int64_t num_chunks = 1, num_tokens = 0;
 
-  /// {"schema": 1, "request": {...}, "model": {...}, ...}
+  /// {"schema": 1, "request": {...}, "model": {...}, ...}, all paths absolute
   Json to_json() const;
   /// A1111's infotext: prompt, "Negative prompt: ...", then `key: value` pairs; values with ',' ':'
   /// or a newline are JSON strings. Grammar: docs of `parameters` in README.
@@ -55,7 +55,8 @@ struct RunRecord {
 };
 
 /// Reads the request and model back from a picture that molar made.
-/// Throws InputError: no PNG, no `molar` chunk, unknown schema, wrong types.
+/// Throws InputError: no PNG, no `molar` chunk, unknown schema or keys, wrong types. Paths of older
+/// pictures may be relative, and stay so.
 struct RecordedRequest {
   GenerationRequest request;
   ModelRequest model;
