@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "component_pages.h"
+#include "model_fit.h"
 #include "molar/core/error.h"
 #include "molar/core/process.h"
 #include "molar/io/checkpoint.h"
@@ -54,35 +55,6 @@ bool zeros_for_empty_prompt(const Json& model_index) {
   constexpr const char* kKey = "force_zeros_for_empty_prompt";
   return !model_index.contains(kKey) ||
          JsonConfig(model_index, "model_index.json").get<bool>(kKey);  // null is an error
-}
-
-void check_positions(const CLIPTextConfig& config, const std::string& name) {
-  if (config.max_position_embeddings < CLIPTokenizer::kModelMaxLength)
-    throw FileError(
-        fmt::format("{}/config.json: 'max_position_embeddings' is {}; wanted {} or more, the "
-                    "length of a tokenized prompt",
-                    name, config.max_position_embeddings, CLIPTokenizer::kModelMaxLength));
-}
-
-/// Throws FileError unless the UNet takes what the text encoders give.
-void check_text_widths(const UNet2DConditionConfig& unet,
-                       const std::vector<CLIPTextConfig>& encoders) {
-  int64_t width = 0;
-  for (const CLIPTextConfig& encoder : encoders) width += encoder.hidden_size;
-  if (width != unet.cross_attention_dim)
-    throw FileError(
-        fmt::format("unet/config.json: 'cross_attention_dim' is {}, but the text encoders give {} "
-                    "values per token; are the parts of one model?",
-                    unet.cross_attention_dim, width));
-  if (!unet.addition_time_embed_dim) return;
-  constexpr int64_t kNumTimeIds = 6;  // original size, crop offset, target size
-  const int64_t pooled = encoders.back().projection_dim.value_or(0);
-  const int64_t given = pooled + kNumTimeIds * *unet.addition_time_embed_dim;
-  if (given != unet.add_embedding_input_dim)
-    throw FileError(fmt::format(
-        "unet/config.json: 'projection_class_embeddings_input_dim' is {}; wanted {}: {} of the "
-        "second text encoder and {} times 'addition_time_embed_dim' {}",
-        unet.add_embedding_input_dim, given, pooled, kNumTimeIds, *unet.addition_time_embed_dim));
 }
 
 /// Options that would do nothing are mistakes; a negative prompt is kept for other scales, so that
@@ -195,12 +167,11 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
         CLIPTokenizer::load(checkpoint_.tokenizers.at(i == 0 ? "tokenizer" : "tokenizer_2")));
     const std::string& name = encoder_names_[i];
     CLIPTextModel encoder = make_text_encoder(checkpoint_.component(name));
-    check_positions(encoder->config(), name);
     text_configs.push_back(encoder->config());
     layers_.components[name] = adaptable_layers(*encoder);
     skeletons_.push_back(encoder.ptr());
   }
-  check_text_widths(unet_config_, text_configs);
+  check_parts_fit(unet_config_, text_configs);
 }
 
 void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
