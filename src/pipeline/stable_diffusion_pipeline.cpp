@@ -117,7 +117,8 @@ class StableDiffusionPipeline::Impl {
     std::unique_ptr<LoraFuser> fused;
   };
   LoadedUNet load_fused_unet(const Plan& plan) const;
-  UNetConditioning condition(const Plan& plan, RunRecord& record, RunTimings& timings) const;
+  UNetConditioning condition(const Plan& plan, const CancellationToken& cancellation,
+                             RunRecord& record, RunTimings& timings) const;
   /// From the first evaluation to the last. Returns latents [1, C, H, W].
   Tensor sample(const Plan& plan, const LoadedUNet& unet, const UNetConditioning& conditioning,
                 InitialLatents initial, RandomSource& random, RunContext context,
@@ -251,7 +252,9 @@ RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
 }
 
 /// Text encoders live only here: their memory is free again before the UNet is read.
-UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunRecord& record,
+UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan,
+                                                          const CancellationToken& cancellation,
+                                                          RunRecord& record,
                                                           RunTimings& timings) const {
   const GenerationRequest& request = plan.request;
   std::vector<TextEncoder> encoders;
@@ -272,7 +275,13 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan, RunR
       encode_prompts(encoders, request,
                      {.is_sdxl = is_sdxl(),
                       .with_negative = uses_guidance(request),
+<<<<<<< HEAD
                       .zeros_for_absent_negative = zeros_for_absent_negative_});
+=======
+                      .zeros_for_absent_negative =
+                          checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)},
+                     cancellation);
+>>>>>>> fix-c
   timings.text_encoding_s = watch.seconds();
   fused.clear();
   encoders.clear();
@@ -337,7 +346,7 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
   const GenerationRequest& request = plan.request;
   RunRecord record = start_record(plan);
   RunTimings shared;  // load and text, reported with the first picture
-  const UNetConditioning conditioning = condition(plan, record, shared);
+  const UNetConditioning conditioning = condition(plan, context.cancellation, record, shared);
 
   const PictureCodec codec(checkpoint_.component("vae"),
                            {.compute = compute(),

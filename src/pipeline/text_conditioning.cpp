@@ -4,6 +4,9 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <map>
+#include <string_view>
+#include <utility>
 
 #include "molar/core/error.h"
 
@@ -12,6 +15,9 @@ namespace {
 
 constexpr size_t kChunkTokens = 75;     // between BOS and EOS
 constexpr size_t kCommaBacktrack = 20;  // A1111's comma_padding_backtrack
+// Some 19,000 tokens: far beyond any prompt, and SDXL's embeddings of them (two rows of 2048
+// numbers a token) are 320 MB in float32.
+constexpr size_t kMaxChunks = 256;
 
 /// Fills chunks with weighted tokens; the rules of A1111's chunking where `backtrack` is on.
 class ChunkBuilder {
@@ -72,9 +78,10 @@ class ChunkBuilder {
   std::vector<TokenChunk> chunks_;
 };
 
-struct Encoded {
-  Tensor embeddings;  // [1, 77 * chunks, D]
-  Tensor pooled;      // [1, P] of the first chunk, or undefined
+/// One chunk as its encoder leaves it, before weights act.
+struct EncodedChunk {
+  Tensor hidden;  // [1, 77, D]
+  Tensor pooled;  // [1, P], or undefined
 };
 
 /// hidden: [1, 77, D]. Weighs tokens and restores the mean, as A1111 does.
@@ -87,45 +94,75 @@ Tensor weigh(const Tensor& hidden, const std::vector<double>& weights) {
   return (weighted * (exact.mean() / weighted.mean())).to(hidden.scalar_type());
 }
 
-Encoded encode(const TextEncoder& encoder, const std::vector<TokenChunk>& chunks,
-               HiddenStateChoice choice) {
-  CLIPTextModel model = encoder.model;
-  std::vector<Tensor> parts;
-  Encoded encoded;
-  for (const TokenChunk& chunk : chunks) {
-    const Tensor ids = torch::tensor(chunk.ids, torch::kInt64).unsqueeze(0).to(model->device());
-    const CLIPTextOutput output = model->forward(ids);
+/// Encodes chunks, each distinct one once: weights act on the result, and the empty chunks that
+/// bring prompts to one length are all alike.
+class ChunkEncoder {
+ public:
+  ChunkEncoder(const TextEncoder& encoder, HiddenStateChoice choice,
+               const CancellationToken& cancellation)
+      : model_(encoder.model), choice_(choice), cancellation_(cancellation) {}
+
+  const EncodedChunk& operator()(const TokenChunk& chunk) {
+    const auto [entry, is_new] = encoded_.try_emplace(chunk.ids);
+    if (is_new) entry->second = encode(chunk.ids);
+    return entry->second;
+  }
+
+ private:
+  EncodedChunk encode(const std::vector<int64_t>& chunk_ids) {
+    cancellation_.stop_here_if_requested();
+    const Tensor ids = torch::tensor(chunk_ids, torch::kInt64).unsqueeze(0).to(model_->device());
+    const CLIPTextOutput output = model_->forward(ids);
     const auto num_states = static_cast<int64_t>(output.hidden_states.size());
-    if (choice.layers_from_end >= num_states)
+    if (choice_.layers_from_end >= num_states)
       throw ConfigError(
           fmt::format("--clip-skip: the text encoder has {} layers, wanted one that leaves at "
                       "least the embeddings",
                       num_states - 1));
     Tensor hidden =
-        output.hidden_states[static_cast<size_t>(num_states - 1 - choice.layers_from_end)];
-    if (choice.final_layer_norm) hidden = model->final_layer_norm(hidden);
-    parts.push_back(weigh(hidden, chunk.weights));
-    if (!encoded.pooled.defined()) encoded.pooled = output.text_embeds;
+        output.hidden_states[static_cast<size_t>(num_states - 1 - choice_.layers_from_end)];
+    if (choice_.final_layer_norm) hidden = model_->final_layer_norm(hidden);
+    return {std::move(hidden), output.text_embeds};
   }
-  encoded.embeddings = torch::cat(parts, /*dim=*/1);
-  return encoded;
-}
 
-/// What one encoder reads for one prompt.
-std::vector<TokenChunk> chunks_of(const CLIPTokenizer& tokenizer, const std::string& text,
-                                  PromptSyntax syntax) {
-  return chunk_tokens(tokenizer, parse_prompt(text, syntax), syntax);
+  CLIPTextModel model_;
+  HiddenStateChoice choice_;
+  const CancellationToken& cancellation_;
+  std::map<std::vector<int64_t>, EncodedChunk> encoded_;  // by token ids
+};
+
+/// A text and the option that it came from.
+struct PromptText {
+  std::string_view option;
+  std::string text;
+};
+
+PromptText text_of(std::string_view option, const std::optional<std::string>& text,
+                   PromptText otherwise) {
+  return text ? PromptText{option, *text} : std::move(otherwise);
 }
 
 /// The texts that one encoder reads: [negative,] prompt.
-std::vector<std::string> texts_for(const GenerationRequest& request, bool second_encoder,
-                                   bool with_negative) {
-  std::vector<std::string> texts;
-  const std::string negative = request.negative_prompt.value_or("");
-  if (with_negative)
-    texts.push_back(second_encoder ? request.negative_prompt_2.value_or(negative) : negative);
-  texts.push_back(second_encoder ? request.prompt_2.value_or(request.prompt) : request.prompt);
-  return texts;
+std::vector<PromptText> texts_for(const GenerationRequest& request, bool second_encoder,
+                                  bool with_negative) {
+  PromptText prompt{"--prompt", request.prompt};
+  PromptText negative = text_of("--negative-prompt", request.negative_prompt, {});
+  if (second_encoder) {
+    prompt = text_of("--prompt-2", request.prompt_2, std::move(prompt));
+    negative = text_of("--negative-prompt-2", request.negative_prompt_2, std::move(negative));
+  }
+  if (!with_negative) return {std::move(prompt)};
+  return {std::move(negative), std::move(prompt)};
+}
+
+/// What one encoder reads for one prompt.
+std::vector<TokenChunk> chunks_of(const CLIPTokenizer& tokenizer, const PromptText& prompt,
+                                  PromptSyntax syntax) {
+  auto chunks = chunk_tokens(tokenizer, parse_prompt(prompt.text, syntax), syntax);
+  if (chunks.size() > kMaxChunks)
+    throw InputError(fmt::format("{}: wanted at most {} chunks of {} tokens, found {}; shorten it",
+                                 prompt.option, kMaxChunks, kChunkTokens, chunks.size()));
+  return chunks;
 }
 
 }  // namespace
@@ -149,13 +186,14 @@ HiddenStateChoice hidden_state_choice(bool is_sdxl, std::optional<int64_t> clip_
 
 TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders,
                                 const GenerationRequest& request,
-                                const TextConditioningOptions& options) {
+                                const TextConditioningOptions& options,
+                                const CancellationToken& cancellation) {
   // chunks[encoder][row]
   std::vector<std::vector<std::vector<TokenChunk>>> chunks;
   size_t num_chunks = 1;
   for (size_t e = 0; e < encoders.size(); ++e) {
     auto& rows = chunks.emplace_back();
-    for (const std::string& text : texts_for(request, e > 0, options.with_negative)) {
+    for (const PromptText& text : texts_for(request, e > 0, options.with_negative)) {
       rows.push_back(chunks_of(encoders[e].tokenizer, text, request.prompt_syntax));
       num_chunks = std::max(num_chunks, rows.back().size());
     }
@@ -169,12 +207,16 @@ TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders,
   std::vector<Tensor> widths;  // per encoder: [B, 77 * num_chunks, D]
   for (size_t e = 0; e < encoders.size(); ++e) {
     const TokenChunk empty = chunk_tokens(encoders[e].tokenizer, {}, request.prompt_syntax).front();
+    ChunkEncoder encode(encoders[e], choice, cancellation);
     std::vector<Tensor> rows, pooled;
     for (auto& row : chunks[e]) {
       row.resize(num_chunks, empty);
-      Encoded encoded = encode(encoders[e], row, choice);
-      rows.push_back(std::move(encoded.embeddings));
-      if (options.is_sdxl && encoded.pooled.defined()) pooled.push_back(std::move(encoded.pooled));
+      std::vector<Tensor> parts;
+      for (const TokenChunk& chunk : row)
+        parts.push_back(weigh(encode(chunk).hidden, chunk.weights));
+      rows.push_back(torch::cat(parts, /*dim=*/1));
+      const Tensor& first = encode(row.front()).pooled;
+      if (options.is_sdxl && first.defined()) pooled.push_back(first);
     }
     widths.push_back(torch::cat(rows, /*dim=*/0));
     if (!pooled.empty())

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "molar/core/cancellation.h"
 #include "molar/core/tensor.h"
 #include "molar/models/clip_text_model.h"
 #include "molar/models/clip_tokenizer.h"
@@ -59,9 +60,12 @@ struct TextConditioningOptions {
 
 /// Encodes the prompts of `request` with one encoder (SD 1.x, 2.x) or two (SDXL, joined along D).
 /// Prompt and negative prompt are brought to the same number of chunks with empty ones.
-/// Throws ConfigError where clip-skip exceeds the layers, InputError for invalid UTF-8.
+/// Each distinct chunk is encoded once; before each the token is asked (StoppedError).
+/// Throws ConfigError where clip-skip exceeds the layers, InputError for invalid UTF-8 and for a
+/// text of more than 256 chunks.
 TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders,
                                 const GenerationRequest& request,
-                                const TextConditioningOptions& options);
+                                const TextConditioningOptions& options,
+                                const CancellationToken& cancellation);
 
 }  // namespace molar
