@@ -195,6 +195,7 @@ void ignore_settings_without_effect(const JsonConfig& config) {
                  "lora_ga_config",
                  "megatron_config",
                  "megatron_core",
+                 "merge_weights",
                  "module_dropout",
                  "peft_version",
                  "qalora_group_size",
