@@ -275,13 +275,8 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan,
       encode_prompts(encoders, request,
                      {.is_sdxl = is_sdxl(),
                       .with_negative = uses_guidance(request),
-<<<<<<< HEAD
-                      .zeros_for_absent_negative = zeros_for_absent_negative_});
-=======
-                      .zeros_for_absent_negative =
-                          checkpoint_.model_index.value("force_zeros_for_empty_prompt", false)},
+                      .zeros_for_absent_negative = zeros_for_absent_negative_},
                      cancellation);
->>>>>>> fix-c
   timings.text_encoding_s = watch.seconds();
   fused.clear();
   encoders.clear();
