@@ -115,7 +115,7 @@ def molar_command(args, workshop: Workshop, case: Case, target: pathlib.Path) ->
         command += ["--tokenizer", str(workshop.model_folder(case.model))]
     if case.vae_tiling:
         command.append("--vae-tiling")
-    if case.loras:
+    if {"subject", "style"} <= {lora.role for lora in case.loras}:
         command += ["--merge", "direct"]
     for lora in case.loras:
         command += [f"--{lora.role}", f"{workshop.lora(case.model, lora.file)}@{lora.weight}"]

@@ -75,7 +75,7 @@ guidance-rescale = 5e-1\r
         self.assertEqual(request["negative-prompt"], 'commas, a # sign, = and "quotes" é \U0001F436')
         self.assertEqual((request["prompt-syntax"], request["steps"], request["guidance-rescale"]), ("plain", 10, 0.5))
         self.assertEqual([(use["file"], use["weight"]) for use in request["lora"]],
-                         [("a, b.safetensors", 0.5), ("c.safetensors", 1.0)])
+                         [(str(self.folder / "a, b.safetensors"), 0.5), (str(self.folder / "c.safetensors"), 1.0)])
 
     def test_unknown_keys_are_errors_with_file_line_and_the_nearest_name(self):
         self.refuse_config("seed = 1\nstep = 3\n", says=("molar.toml:2", "unknown key 'step'", "did you mean 'steps'?"))
@@ -145,7 +145,7 @@ guidance-rescale = 5e-1\r
                                    ("ends@2@0.5", "ends@2", 0.5)):
             with self.subTest(text):
                 use = self.plan("--subject", text)["subject"]
-                self.assertEqual((use["file"], use["weight"]), (file, weight))
+                self.assertEqual((use["file"], use["weight"]), (str(self.folder / file), weight))
 
 
 if __name__ == "__main__":
