@@ -27,6 +27,7 @@
 #include "result_stream.h"
 #include "settings.h"
 #include "text.h"
+#include "train_lora_command.h"
 
 namespace molar::cli {
 namespace {
@@ -38,6 +39,7 @@ struct Program {
   CLI::App app{"molar", "molar"};
   GenerateOptions generate;
   InspectOptions inspect;
+  TrainLoraOptions train_lora;
   std::vector<Command> commands;
   bool version = false, version_json = false;
 };
@@ -59,6 +61,12 @@ void build(Program& program) {
   program.commands.push_back({register_inspect(program.app, program.inspect), &program.inspect.run,
                               inspect_help(), [] { return std::set<std::string>{}; },
                               [&program](const LogSession&) { run_inspect(program.inspect); }});
+  CLI::App* train = program.app.add_subcommand("train", "Learn from pictures");
+  train->require_subcommand(0, 1);
+  program.commands.push_back(
+      {register_train_lora(*train, program.train_lora), &program.train_lora.run, train_lora_help(),
+       [] { return std::set<std::string>{}; },
+       [&program](const LogSession& log) { run_train_lora(program.train_lora, log); }});
 }
 
 /// The subcommand that the arguments named, null where they named none.
@@ -68,9 +76,16 @@ const Command* chosen_command(const Program& program) {
   return nullptr;
 }
 
-std::vector<std::string> command_names(const Program& program) {
+/// A command without work of its own that the arguments named ("train"), else the program.
+const CLI::App& chosen_group(const Program& program) {
+  const auto parsed = program.app.get_subcommands();  // those that were named
+  return parsed.empty() ? program.app : *parsed.front();
+}
+
+std::vector<std::string> command_names(const CLI::App& group) {
   std::vector<std::string> names;
-  for (const Command& command : program.commands) names.push_back(command.app->get_name());
+  for (const CLI::App* command : group.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(command->get_name());
   return names;
 }
 
@@ -93,7 +108,7 @@ std::vector<std::string> split_empty_values(const std::vector<std::string>& argu
 /// What the user got wrong, for an argument that nothing took.
 std::string describe_extra(const Program& program, const Command* command, std::string argument) {
   const std::string help =
-      command == nullptr ? "molar -h" : fmt::format("molar {} --help", command->app->get_name());
+      command == nullptr ? "molar -h" : fmt::format("molar {} --help", command_name(*command->app));
   if (argument.starts_with('-') && argument.size() > 1) {
     argument.resize(std::min(argument.find('='), argument.size()));
     const CLI::App& app = command == nullptr ? program.app : *command->app;
@@ -104,7 +119,7 @@ std::string describe_extra(const Program& program, const Command* command, std::
   }
   if (command == nullptr)
     return fmt::format("unknown command '{}'{} See '{}'", argument,
-                       suggestion(argument, command_names(program)) + ".", help);
+                       suggestion(argument, command_names(chosen_group(program))) + ".", help);
   return fmt::format("unexpected argument '{}'; a value with spaces needs quotes. See '{}'",
                      argument, help);
 }
@@ -121,7 +136,7 @@ std::string describe_parse_error(const Program& program, const CLI::ParseError& 
     return describe_extra(program, command, option == extras.end() ? extras.front() : *option);
   }
   return fmt::format("{}. See 'molar {}--help'", error.what(),
-                     command == nullptr ? "" : command->app->get_name() + " ");
+                     command == nullptr ? "" : command_name(*command->app) + " ");
 }
 
 std::string version_text(bool json) {
@@ -186,8 +201,14 @@ int parse_and_run(Program& program, std::vector<std::string> arguments) {
     return static_cast<int>(ExitCode::kOk);
   }
   const Command* command = chosen_command(program);
-  if (command == nullptr)
-    return fail(ExitCode::kUsage, "no command; wanted 'molar generate', see 'molar -h'");
+  if (command == nullptr) {
+    const CLI::App& group = chosen_group(program);
+    return fail(ExitCode::kUsage,
+                &group == &program.app
+                    ? "no command; wanted 'molar generate', see 'molar -h'"
+                    : fmt::format("no command after '{0}'; wanted 'molar {0} {1}', see 'molar -h'",
+                                  group.get_name(), command_names(group).front()));
+  }
   return run_command(program, *command);
 }
 

@@ -19,6 +19,9 @@ struct CommandHelp {
   std::vector<std::string> common_options;  ///< long names that the short help (-h) shows
 };
 
+/// "generate", "train lora": what follows "molar" on the command line.
+std::string command_name(const CLI::App& app);
+
 struct Command {
   CLI::App* app;
   const RunOptions* run_options;

@@ -1,11 +1,9 @@
 #include "generate_command.h"
 
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "molar/core/error.h"
 #include "molar/io/hash.h"
@@ -20,27 +18,12 @@ namespace molar::cli {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int64_t kMaxThreads = 1024;
-
-void set_threads(const std::optional<int64_t>& threads) {
-  if (!threads) return;
-  if (*threads < 1 || *threads > kMaxThreads)
-    throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores",
-                                  *threads, kMaxThreads, std::thread::hardware_concurrency()));
-  at::set_num_threads(static_cast<int>(*threads));
-}
-
 std::string size_text(const fs::path& path) {
   std::error_code error;
   const auto bytes = fs::is_regular_file(path, error) ? fs::file_size(path, error) : 0;
   if (error || bytes == 0) return "";
   return bytes < 1'000'000'000 ? fmt::format(" ({:.1f} MB)", static_cast<double>(bytes) / 1e6)
                                : fmt::format(" ({:.1f} GB)", static_cast<double>(bytes) / 1e9);
-}
-
-ProgressStyle progress_style(const GenerateOptions& options) {
-  if (options.run.quiet && !options.progress) return ProgressStyle::kNone;
-  return options.progress.value_or(ProgressStyle::kAuto);
 }
 
 Json plan_json(const GenerationRequest& request, const ModelRequest& model, std::string_view family,
@@ -145,7 +128,7 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
   }
   const GenerationRequest request = resolve_request(options, recorded);
   const ModelRequest model = resolve_model(options, recorded);
-  set_threads(options.threads);
+  set_threads(options.machine);
 
   PictureWriterOptions writer_options{.metadata = !options.no_metadata, .json = options.run.json};
   if (options.output) writer_options.output = *options.output;
@@ -164,7 +147,8 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
                options.run.json);
     return;
   }
-  const std::unique_ptr<ProgressSink> progress = make_progress_display(progress_style(options));
+  const std::unique_ptr<ProgressSink> progress =
+      make_progress_display(options.machine.progress_style(options.run.quiet));
   draw(pipeline, request, {*progress, cancellation}, writer, log);
   repeat_warnings(log, options.run.quiet);
 }

@@ -88,11 +88,7 @@ void register_output_options(CLI::App& app, GenerateOptions& o) {
       ->configurable(false);
   output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
   output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
-
-  OptionBinder machine(app, "Machine");
-  machine.value("--device", o.device, "auto|cpu|cuda[:n]", "Where to compute (auto)");
-  machine.value("-t,--threads", o.threads, "N", "CPU threads (all cores)");
-  machine.value("--progress", o.progress, "auto|bar|plain|none", "How progress is shown (auto)");
+  register_machine_options(app, o.machine);
 }
 
 constexpr size_t kMaxPromptBytes = 1 << 20;
@@ -124,11 +120,6 @@ class PromptReader {
  private:
   std::string reader_;
 };
-
-template <typename T, typename Target>
-void take(const std::optional<T>& value, Target& target) {
-  if (value) target = *value;
-}
 
 void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
   PromptReader reader;
@@ -231,14 +222,8 @@ ModelRequest resolve_model(const GenerateOptions& options,
   if (options.prediction_type) check_prediction_type(*options.prediction_type);
   take(options.prediction_type, model.prediction_type);
   model.clip_vocabulary = clip_vocabulary();
-  if (model.model.empty()) {
-    const auto bundled = bundled_model();
-    if (!bundled)
-      throw ConfigError(
-          "no model; wanted -m PATH or MOLAR_MODEL (scripts/quickstart makes a bundled one)");
-    model.model = *bundled;
-  }
-  model.compute.device = parse_device(options.device.value_or("auto"));
+  if (model.model.empty()) model.model = require_bundled_model();
+  model.compute.device = parse_device(options.machine.device.value_or("auto"));
   if (options.dtype || !recorded)
     model.compute.dtype = parse_dtype(options.dtype.value_or("auto"), model.compute.device);
   return model;

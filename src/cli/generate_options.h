@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "machine_options.h"
 #include "molar/core/atomic_file.h"
 #include "molar/pipeline/generation_request.h"
 #include "molar/pipeline/run_record.h"
@@ -40,10 +41,9 @@ struct GenerateOptions {
 
   // How it is made, and where it goes.
   std::optional<std::filesystem::path> from;
-  std::optional<std::string> output, device;
+  std::optional<std::string> output;
   std::optional<OnExist> on_exist;
-  std::optional<int64_t> threads;
-  std::optional<ProgressStyle> progress;
+  MachineOptions machine;
   bool no_metadata = false;
   bool dry_run = false;
   RunOptions run;

@@ -42,10 +42,17 @@ std::string option_line(const CLI::Option& option) {
 std::string heading(const Command& command) {
   std::string text = command.app->get_description() + ".\n\n";
   for (const std::string& example : command.help.examples) text += "  " + example + "\n";
-  return text + fmt::format("\nUsage: molar {} {}\n", command.app->get_name(), command.help.usage);
+  return text +
+         fmt::format("\nUsage: molar {} {}\n", command_name(*command.app), command.help.usage);
 }
 
 }  // namespace
+
+std::string command_name(const CLI::App& app) {
+  const CLI::App* parent = app.get_parent();
+  const bool is_top = parent == nullptr || parent->get_parent() == nullptr;
+  return is_top ? app.get_name() : command_name(*parent) + " " + app.get_name();
+}
 
 std::string program_help(const std::vector<Command>& commands) {
   std::string text =
@@ -54,7 +61,7 @@ std::string program_help(const std::vector<Command>& commands) {
     if (!command.help.examples.empty()) text += "  " + command.help.examples.front() + "\n";
   text += "\nCommands:\n";
   for (const Command& command : commands)
-    text += fmt::format("  {:<12}{}\n", command.app->get_name(), command.app->get_description());
+    text += fmt::format("  {:<12}{}\n", command_name(*command.app), command.app->get_description());
   return text +
          "\nmolar COMMAND -h lists a command's common options, --help all of them; molar "
          "--version.\n";
@@ -64,7 +71,7 @@ std::string short_help(const Command& command) {
   std::string text = heading(command);
   for (const std::string& name : command.help.common_options)
     text += option_line(*command.app->get_option(name));
-  return text + fmt::format("\nAll options: molar {} --help\n", command.app->get_name());
+  return text + fmt::format("\nAll options: molar {} --help\n", command_name(*command.app));
 }
 
 std::string full_help(const Command& command) {

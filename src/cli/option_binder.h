@@ -13,6 +13,12 @@
 
 namespace molar::cli {
 
+/// Replaces `target` by an option that was given.
+template <typename T, typename Target>
+void take(const std::optional<T>& value, Target& target) {
+  if (value) target = *value;
+}
+
 /// Adds options to `app` under one heading of its help. `target` must outlive the parse.
 class OptionBinder {
  public:

@@ -29,6 +29,7 @@ void write_stderr(std::string_view text) {
 struct Task {
   std::string label;
   int64_t total = 0, done = 0;
+  std::string state = "";  // what the task says of itself, with the comma before it
   Clock::time_point start = Clock::now();
 
   double elapsed_s() const { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -69,6 +70,7 @@ class BarProgress final : public ProgressSink {
     ++task_.done;
     show();
   }
+  void describe(std::string_view state) override { task_.state = fmt::format(", {}", state); }
   void end() override {
     hide();
     active_ = false;
@@ -107,7 +109,8 @@ class BarProgress final : public ProgressSink {
     std::string line =
         fmt::format("\r\x1b[K{} [{}] {}/{}", task_.label, bar, task_.done, task_.total);
     if (task_.done > 0)
-      line += fmt::format(" {} {} left", task_.speed(), clock_text(task_.remaining_s()));
+      line +=
+          fmt::format(" {} {} left{}", task_.speed(), clock_text(task_.remaining_s()), task_.state);
     write_stderr(line);
   }
 
@@ -132,9 +135,11 @@ class PlainProgress final : public ProgressSink {
     if (percent / 10 == last_percent_ / 10 && silent_s < kPlainInterval_s) return;
     last_percent_ = percent;
     last_line_ = Clock::now();
-    write_stderr(fmt::format("{}: step {}/{}, {} %, {}, {} left\n", task_.label, task_.done,
-                             task_.total, percent, task_.speed(), clock_text(task_.remaining_s())));
+    write_stderr(fmt::format("{}: step {}/{}, {} %, {}, {} left{}\n", task_.label, task_.done,
+                             task_.total, percent, task_.speed(), clock_text(task_.remaining_s()),
+                             task_.state));
   }
+  void describe(std::string_view state) override { task_.state = fmt::format(", {}", state); }
   void end() override {}
 
  private:

@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "molar/core/error.h"
+
 namespace molar::cli {
 namespace fs = std::filesystem;
 namespace {
@@ -20,6 +22,12 @@ std::optional<fs::path> bundled_model() {
     for (const char* name : {"toyland", "tiny"})
       if (fs::exists(folder / name / "model_index.json")) return folder / name;
   return std::nullopt;
+}
+
+fs::path require_bundled_model() {
+  if (const auto bundled = bundled_model()) return *bundled;
+  throw ConfigError(
+      "no model; wanted -m PATH or MOLAR_MODEL (scripts/quickstart makes a bundled one)");
 }
 
 fs::path clip_vocabulary() {

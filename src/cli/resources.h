@@ -9,6 +9,9 @@ namespace molar::cli {
 /// The bundled model, nullopt where none was installed: models/toyland, else models/tiny (made by
 /// scripts/quickstart), in `<exe>/../models` or `<exe>/../share/molar/models`.
 std::optional<std::filesystem::path> bundled_model();
+/// The same for a command that cannot do without a model. Throws ConfigError that says how to name
+/// one.
+std::filesystem::path require_bundled_model();
 
 /// OpenCLIP's vocabulary for single-file checkpoints (clip/bpe_simple_vocab_16e6.txt.gz in the same
 /// folders); an empty path where set-up did not fetch it.

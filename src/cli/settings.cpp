@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <iterator>
 
+#include "command.h"
 #include "molar/core/error.h"
 #include "molar/io/file.h"
 #include "text.h"
@@ -55,6 +56,25 @@ CLI::Option* find_option(const CLI::App& command, const std::string& name) {
   return nullptr;
 }
 
+/// Calls `visit` for every command at or below `app` that has work of its own.
+template <typename Visit>
+void for_each_command(const CLI::App& app, const Visit& visit) {
+  const auto below = app.get_subcommands([](const CLI::App*) { return true; });
+  if (below.empty()) visit(app);
+  for (const CLI::App* command : below) for_each_command(*command, visit);
+}
+
+const CLI::App& program_of(const CLI::App& command) {
+  return command.get_parent() == nullptr ? command : program_of(*command.get_parent());
+}
+
+/// The section of a command: "generate", "train.lora".
+std::string section_name(const CLI::App& command) {
+  std::string name = command_name(command);
+  std::ranges::replace(name, ' ', '.');
+  return name;
+}
+
 /// A file of options that cannot be read is a mistake of the command line.
 std::string read_config(const std::filesystem::path& path) try {
   return read_file(path, kMaxConfigBytes);
@@ -94,12 +114,13 @@ void apply_config_file(CLI::App& command, const std::filesystem::path& path,
   for (const ConfigEntry& entry : parse_toml(read_config(path), path.string())) {
     const std::string origin = fmt::format("{}:{}", path.string(), entry.line);
     const CLI::App* owner = &command;
-    if (!entry.section.empty() && entry.section != command.get_name()) {
-      const auto others = command.get_parent()->get_subcommands(
-          [&](const CLI::App* other) { return other->get_name() == entry.section; });
-      if (others.empty())
+    if (!entry.section.empty() && entry.section != section_name(command)) {
+      owner = nullptr;
+      for_each_command(program_of(command), [&](const CLI::App& other) {
+        if (section_name(other) == entry.section) owner = &other;
+      });
+      if (owner == nullptr)
         throw ConfigError(fmt::format("{}: unknown section [{}]", origin, entry.section));
-      owner = others.front();
     }
     CLI::Option* option = find_option(*owner, entry.key);
     if (option == nullptr)
@@ -112,11 +133,12 @@ void apply_config_file(CLI::App& command, const std::filesystem::path& path,
 
 std::vector<std::string> unknown_environment(const CLI::App& program) {
   std::vector<std::string> known(std::begin(kScriptVariables), std::end(kScriptVariables));
-  for (const CLI::App* command : program.get_subcommands([](const CLI::App*) { return true; }))
-    for (const CLI::Option* option : command->get_options())
+  for_each_command(program, [&](const CLI::App& command) {
+    for (const CLI::Option* option : command.get_options())
       if (!command_line_only(*option))
         for (const std::string& name : option->get_lnames())
           known.push_back(environment_name(name));
+  });
   std::vector<std::string> messages;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string_view entry(*variable);

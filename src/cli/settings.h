@@ -18,9 +18,10 @@ std::string environment_name(const std::string& long_name);
 /// set and not empty. `held` names options ("cfg-scale") that a record decides. Throws ConfigError.
 void apply_environment(CLI::App& command, const std::set<std::string>& held);
 
-/// Sets what is still unset from a TOML file: keys before any section and keys in [<command>] are
-/// the command's; sections of the program's other commands are checked and left alone. Throws
-/// ConfigError: no such file, no TOML, unknown keys or sections (file, line, nearest name).
+/// Sets what is still unset from a TOML file: keys before any section and keys in [<command>]
+/// ([train.lora] for `train lora`) are the command's; sections of the program's other commands are
+/// checked and left alone. Throws ConfigError: no such file, no TOML, unknown keys or sections
+/// (file, line, nearest name).
 void apply_config_file(CLI::App& command, const std::filesystem::path& path,
                        const std::set<std::string>& held);
 

@@ -74,11 +74,16 @@ class TomlReader {
       fail(fmt::format("wanted the end of the line, found '{}'", text_.substr(at_, 20)));
   }
 
-  std::string read_key() {
+  std::string read_key_part() {
     if (peek() == '"' || peek() == '\'') return read_string();
     std::string key;
     while (!done() && is_bare_key(peek())) key += take();
     if (key.empty()) fail(fmt::format("wanted 'key = value', found '{}'", text_.substr(at_, 20)));
+    return key;
+  }
+
+  std::string read_key() {
+    std::string key = read_key_part();
     if (peek() == '.')
       fail(fmt::format("dotted key '{}.': write a [{}] section instead", key, key));
     return key;
@@ -88,7 +93,11 @@ class TomlReader {
     take();
     if (peek() == '[') fail("arrays of tables ([[...]]) are not part of a file of options");
     skip_spaces();
-    std::string section = read_key();
+    std::string section = read_key_part();
+    while (peek() == '.') {  // [train.lora]
+      section += take();
+      section += read_key_part();
+    }
     skip_spaces();
     if (take() != ']') fail("wanted ']' after the section's name");
     return section;

@@ -143,6 +143,10 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
   check_input_channels(out.component("unet"));
   if (!options.vae.empty()) replace_vae(out, options.vae);
   check_latent_channels(out);
+  // diffusers' pipelines of SD 1.x and 2.x never look at these; they scale by the factor alone.
+  if (out.family != ModelFamily::kSdxl)
+    for (const char* key : {"latents_mean", "latents_std"})
+      out.components.at("vae").config.erase(key);
   if (!options.tokenizer.empty()) replace_tokenizers(out, options.tokenizer);
   if (!prediction.empty()) out.scheduler_config["prediction_type"] = prediction;
   return out;

@@ -38,11 +38,19 @@ LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, Bias bias)
     bias_ = register_parameter("bias", unallocated_parameter({out_features}), false);
 }
 
-Tensor LinearImpl::forward(const Tensor& x) const { return linear(x, weight_, bias_); }
+Tensor LinearImpl::forward(const Tensor& x) const {
+  const Tensor y = linear(x, weight_, bias_);
+  return residual_ ? add_reusing(y, residual_(x)) : y;
+}
 
 Tensor LinearImpl::forward_slice(const Tensor& x, int64_t first, int64_t count) const {
-  return linear(x, weight_.narrow(0, first, count),
-                bias_.defined() ? bias_.narrow(0, first, count) : bias_);
+  const Tensor y = linear(x, weight_.narrow(0, first, count),
+                          bias_.defined() ? bias_.narrow(0, first, count) : bias_);
+  return residual_ ? add_reusing(y, residual_(x).narrow(-1, first, count)) : y;
+}
+
+Tensor LinearImpl::project(const Tensor& x, const Tensor& weight) const {
+  return at::linear(x, weight);
 }
 
 void LinearImpl::set_weight(const Tensor& weight) {
@@ -84,6 +92,11 @@ Tensor Conv2dImpl::forward(const Tensor& x) {
     const Tensor tokens = forward_tokens(x.permute({0, 2, 3, 1}).flatten(1, 2));
     return tokens.unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
   }
+  const Tensor y = convolve(x);
+  return residual_ ? add_reusing(y, residual_(x)) : y;
+}
+
+Tensor Conv2dImpl::convolve(const Tensor& x) {
   if (!cpu_kernels_apply(x) || weight_.requires_grad())
     return at::conv2d(x, weight(), bias_, options_.stride, options_.padding);
   if (!packed()) {
@@ -97,7 +110,13 @@ Tensor Conv2dImpl::forward(const Tensor& x) {
 
 Tensor Conv2dImpl::forward_tokens(const Tensor& x) const {
   TORCH_CHECK(options_.kernel_size == 1, "internal: tokens need a convolution of kernel size 1");
-  return linear(x, weight().view({options_.out_channels, options_.in_channels}), bias_);
+  const Tensor y = linear(x, weight().view({options_.out_channels, options_.in_channels}), bias_);
+  return residual_ ? add_reusing(y, residual_(x)) : y;
+}
+
+Tensor Conv2dImpl::project(const Tensor& x, const Tensor& weight) const {
+  if (x.dim() == 3) return at::linear(x, weight.flatten(1));  // tokens
+  return at::conv2d(x, weight, {}, options_.stride, options_.padding);
 }
 
 GroupNormImpl::GroupNormImpl(int64_t num_groups, int64_t num_channels, double eps)

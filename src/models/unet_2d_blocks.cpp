@@ -1,5 +1,7 @@
 #include "molar/models/unet_2d_blocks.h"
 
+#include "molar/models/gradient_checkpoint.h"
+
 namespace molar {
 namespace {
 
@@ -37,16 +39,29 @@ torch::nn::ModuleList make_attentions(int64_t channels,
   return attentions;
 }
 
+Tensor run_part(const NetworkPart& part, const std::vector<Tensor>& inputs,
+                Activations activations) {
+  return activations == Activations::kKept ? part(inputs) : checkpointed(part, inputs);
+}
+
 Tensor run_resnet(const torch::nn::ModuleList& resnets, size_t i, const Tensor& x,
-                  const Tensor& activated_temb) {
-  return resnets->ptr<ResnetBlock2DImpl>(i)->forward(x, activated_temb);
+                  const Tensor& activated_temb, Activations activations) {
+  const auto resnet = resnets->ptr<ResnetBlock2DImpl>(i);
+  return run_part(
+      [resnet](const std::vector<Tensor>& inputs) { return resnet->forward(inputs[0], inputs[1]); },
+      {x, activated_temb}, activations);
 }
 
 // x unchanged where the block has no attention.
 Tensor run_attention(const torch::nn::ModuleList& attentions, size_t i, const Tensor& x,
-                     const Tensor& encoder_hidden_states) {
+                     const Tensor& encoder_hidden_states, Activations activations) {
   if (attentions->is_empty()) return x;
-  return attentions->ptr<Transformer2DModelImpl>(i)->forward(x, encoder_hidden_states);
+  const auto attention = attentions->ptr<Transformer2DModelImpl>(i);
+  return run_part(
+      [attention](const std::vector<Tensor>& inputs) {
+        return attention->forward(inputs[0], inputs[1]);
+      },
+      {x, encoder_hidden_states}, activations);
 }
 
 }  // namespace
@@ -71,8 +86,8 @@ std::vector<Tensor> UNetDownBlockImpl::forward(Tensor x, const Tensor& activated
                                                const Tensor& encoder_hidden_states) {
   std::vector<Tensor> states;
   for (size_t i = 0; i < resnets_->size(); ++i) {
-    x = run_resnet(resnets_, i, x, activated_temb);
-    x = run_attention(attentions_, i, x, encoder_hidden_states);
+    x = run_resnet(resnets_, i, x, activated_temb, activations_);
+    x = run_attention(attentions_, i, x, encoder_hidden_states, activations_);
     states.push_back(x);
   }
   if (downsampler_) states.push_back(downsampler_(x));
@@ -91,10 +106,10 @@ UNetMidBlockImpl::UNetMidBlockImpl(int64_t channels, std::optional<int64_t> tran
 
 Tensor UNetMidBlockImpl::forward(Tensor x, const Tensor& activated_temb,
                                  const Tensor& encoder_hidden_states) {
-  x = run_resnet(resnets_, 0, x, activated_temb);
+  x = run_resnet(resnets_, 0, x, activated_temb, activations_);
   for (size_t i = 0; i < attentions_->size(); ++i) {
-    x = run_attention(attentions_, i, x, encoder_hidden_states);
-    x = run_resnet(resnets_, i + 1, x, activated_temb);
+    x = run_attention(attentions_, i, x, encoder_hidden_states, activations_);
+    x = run_resnet(resnets_, i + 1, x, activated_temb, activations_);
   }
   return x;
 }
@@ -122,8 +137,8 @@ Tensor UNetUpBlockImpl::forward(Tensor x, std::vector<Tensor> skips, const Tenso
   for (size_t i = 0; i < resnets_->size(); ++i) {
     x = at::cat({x, skips.back()}, /*dim=*/1);
     skips.pop_back();
-    x = run_resnet(resnets_, i, x, activated_temb);
-    x = run_attention(attentions_, i, x, encoder_hidden_states);
+    x = run_resnet(resnets_, i, x, activated_temb, activations_);
+    x = run_attention(attentions_, i, x, encoder_hidden_states, activations_);
   }
   if (!upsampler_) return x;
   const MapSize target = size.value_or(MapSize{2 * x.size(2), 2 * x.size(3)});

@@ -137,6 +137,14 @@ void UNet2DConditionModelImpl::check_inputs(const Tensor& sample, const Tensor& 
   }
 }
 
+void UNet2DConditionModelImpl::set_activations(Activations activations) {
+  for (size_t i = 0; i < down_blocks_->size(); ++i)
+    down_blocks_->ptr<UNetDownBlockImpl>(i)->set_activations(activations);
+  if (mid_block_) mid_block_->set_activations(activations);
+  for (size_t i = 0; i < up_blocks_->size(); ++i)
+    up_blocks_->ptr<UNetUpBlockImpl>(i)->set_activations(activations);
+}
+
 // Returns [B, time_embedding_dim].
 Tensor UNet2DConditionModelImpl::embed_time(const Tensor& sample, const Tensor& timesteps,
                                             const UNetConditioning& conditioning) {

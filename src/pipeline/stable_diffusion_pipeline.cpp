@@ -11,10 +11,10 @@
 #include <utility>
 
 #include "component_pages.h"
-#include "model_fit.h"
 #include "molar/core/error.h"
 #include "molar/core/process.h"
 #include "molar/io/checkpoint.h"
+#include "molar/models/model_fit.h"
 #include "molar/models/model_loader.h"
 #include "molar/models/module_index.h"
 #include "molar/pipeline/adapter_stack.h"
@@ -150,10 +150,6 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
     throw FileError(
         fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
                     request.model.string(), unet_config_.in_channels));
-  // diffusers' pipelines of SD 1.x and 2.x never look at these; they scale by the factor alone.
-  if (!is_sdxl())
-    for (const char* key : {"latents_mean", "latents_std"})
-      checkpoint_.components.at("vae").config.erase(key);
   zeros_for_absent_negative_ = is_sdxl() && zeros_for_empty_prompt(checkpoint_.model_index);
   encoder_names_.push_back("text_encoder");
   if (is_sdxl()) encoder_names_.push_back("text_encoder_2");

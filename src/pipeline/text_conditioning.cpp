@@ -13,7 +13,6 @@
 namespace molar {
 namespace {
 
-constexpr size_t kChunkTokens = 75;     // between BOS and EOS
 constexpr size_t kCommaBacktrack = 20;  // A1111's comma_padding_backtrack
 // Some 19,000 tokens: far beyond any prompt, and SDXL's embeddings of them (two rows of 2048
 // numbers a token) are 320 MB in float32.
@@ -49,10 +48,7 @@ class ChunkBuilder {
   /// Ends the chunk, full or not.
   void close() {
     TokenChunk chunk;
-    chunk.ids.push_back(tokenizer_.bos_token_id());
-    chunk.ids.insert(chunk.ids.end(), tokens_.begin(), tokens_.end());
-    chunk.ids.push_back(tokenizer_.eos_token_id());
-    chunk.ids.resize(kChunkTokens + 2, tokenizer_.pad_token_id());
+    chunk.ids = chunk_ids(tokenizer_, tokens_);
     chunk.weights.push_back(1.0);
     chunk.weights.insert(chunk.weights.end(), weights_.begin(), weights_.end());
     chunk.weights.resize(kChunkTokens + 2, 1.0);
@@ -109,20 +105,11 @@ class ChunkEncoder {
   }
 
  private:
-  EncodedChunk encode(const std::vector<int64_t>& chunk_ids) {
+  EncodedChunk encode(const std::vector<int64_t>& token_ids) {
     cancellation_.stop_here_if_requested();
-    const Tensor ids = torch::tensor(chunk_ids, torch::kInt64).unsqueeze(0).to(model_->device());
+    const Tensor ids = torch::tensor(token_ids, torch::kInt64).unsqueeze(0).to(model_->device());
     const CLIPTextOutput output = model_->forward(ids);
-    const auto num_states = static_cast<int64_t>(output.hidden_states.size());
-    if (choice_.layers_from_end >= num_states)
-      throw ConfigError(
-          fmt::format("--clip-skip: the text encoder has {} layers, wanted one that leaves at "
-                      "least the embeddings",
-                      num_states - 1));
-    Tensor hidden =
-        output.hidden_states[static_cast<size_t>(num_states - 1 - choice_.layers_from_end)];
-    if (choice_.final_layer_norm) hidden = model_->final_layer_norm(hidden);
-    return {std::move(hidden), output.text_embeds};
+    return {chosen_hidden_state(model_, output, choice_), output.text_embeds};
   }
 
   CLIPTextModel model_;
@@ -178,10 +165,6 @@ std::vector<TokenChunk> chunk_tokens(const CLIPTokenizer& tokenizer,
     for (const int64_t token : tokenizer.encode(piece.text)) builder.add(token, piece.weight);
   }
   return builder.finish();
-}
-
-HiddenStateChoice hidden_state_choice(bool is_sdxl, std::optional<int64_t> clip_skip) {
-  return {clip_skip.value_or(0) + (is_sdxl ? 1 : 0), !is_sdxl};
 }
 
 TextConditioning encode_prompts(const std::vector<TextEncoder>& encoders,

@@ -44,6 +44,28 @@ TEST(RandomSource, DoesNotTouchTheGlobalGenerator) {
   EXPECT_TRUE(at::equal(at::randn({16}), expected));
 }
 
+// The same calls with torch.Generator("cpu").manual_seed(0) in PyTorch 2.13.
+TEST(RandomSource, DrawsUniformNumbersIntegersAndOrdersAsPyTorchDoes) {
+  const float uniform[] = {-0.0074868f, 0.5364436f, -0.8230451f};
+  const at::Tensor numbers = RandomSource(0).uniform({3}, -1, 1);
+  for (int i = 0; i < 3; ++i) EXPECT_NEAR(numbers[i].item<float>(), uniform[i], 1e-6);
+  const int64_t integers[] = {44, 239, 933}, order[] = {4, 0, 1, 3, 2};
+  const at::Tensor drawn = RandomSource(0).randint(1000, {3});
+  const at::Tensor permutation = RandomSource(0).permutation(5);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(drawn[i].item<int64_t>(), integers[i]);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(permutation[i].item<int64_t>(), order[i]);
+}
+
+// From the formula in random.h, worked out with Python's integers.
+TEST(DerivedSeed, IsTheDocumentedMix) {
+  EXPECT_EQ(derived_seed(0, 0, 0), 956087953U);
+  EXPECT_EQ(derived_seed(7, 3, 12), 3672457351U);
+  std::set<uint64_t> seeds;
+  for (uint64_t stream = 0; stream < 4; ++stream)
+    for (uint64_t index = 0; index < 100; ++index) seeds.insert(derived_seed(1, stream, index));
+  EXPECT_EQ(seeds.size(), 400U);
+}
+
 TEST(RandomSeed, FitsPyTorchAndDiffersFromCallToCall) {
   std::set<uint64_t> seeds;
   for (int i = 0; i < 8; ++i) seeds.insert(random_seed());

@@ -107,6 +107,54 @@ TEST(Conv2d, PacksItsWeightForInferenceAndGivesItBackBitForBit) {
   }
 }
 
+// A low-rank path beside the weight is what the product in the weight gives, in every form in which
+// a layer runs.
+TEST(Layers, AddTheirResidualToEveryResult) {
+  const auto path = [](const AdaptableLayer& layer, const Tensor& down, const Tensor& up) {
+    return [&layer, down, up](const Tensor& x) {
+      const Tensor inner = layer.project(x, down);
+      return inner.dim() == 4 ? at::conv2d(inner, up) : at::linear(inner, up.flatten(1));
+    };
+  };
+  for (const bool recording : {true, false}) {
+    const at::AutoGradMode mode(recording);
+    Linear linear(6, 8);
+    randomise(*linear, 4);
+    const Tensor x = at::randn({2, 3, 6}), down = at::randn({2, 6}), up = at::randn({8, 2});
+    const Tensor before = linear->forward(x);
+    linear->set_residual(path(*linear, down, up));
+    const Tensor adapted = linear->forward(x), slice = linear->forward_slice(x, 3, 4);
+    linear->set_residual({});
+    EXPECT_TRUE(at::equal(linear->forward(x), before));
+    linear->set_weight(linear->weight() + up.mm(down));
+    EXPECT_TRUE(is_close(adapted, linear->forward(x)));
+    EXPECT_TRUE(is_close(slice, linear->forward(x).narrow(-1, 3, 4)));
+
+    for (const int64_t kernel : {1, 3}) {
+      Conv2d conv(Conv2dOptions{.in_channels = 4,
+                                .out_channels = 5,
+                                .kernel_size = kernel,
+                                .stride = kernel == 1 ? 1 : 2,
+                                .padding = kernel / 2});
+      randomise(*conv, 5);
+      const Tensor picture = in_image_layout(at::randn({2, 4, 6, 6}));
+      const Tensor first = at::randn({2, 4, kernel, kernel}), second = at::randn({5, 2, 1, 1});
+      conv->set_residual(path(*conv, first, second));
+      const Tensor map = conv->forward(picture), contiguous = conv->forward(picture.contiguous());
+      const Tensor tokens = picture.permute({0, 2, 3, 1}).flatten(1, 2);
+      const Tensor on_tokens = kernel == 1 ? conv->forward_tokens(tokens) : Tensor();
+      conv->set_residual({});
+      const Tensor change = second.flatten(1).mm(first.flatten(1)).view_as(conv->weight());
+      conv->set_weight((conv->weight() + change).contiguous());
+      EXPECT_TRUE(is_close(map, conv->forward(picture)));
+      EXPECT_TRUE(is_close(contiguous, conv->forward(picture)));
+      if (kernel == 1) {
+        EXPECT_TRUE(is_close(on_tokens, conv->forward_tokens(tokens)));
+      }
+    }
+  }
+}
+
 TEST(Conv2d, CanBeTrainedAfterInference) {
   Conv2d conv(Conv2dOptions{.in_channels = 4, .out_channels = 3, .padding = 1});
   randomise(*conv, 9);

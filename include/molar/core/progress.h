@@ -6,13 +6,16 @@
 
 namespace molar {
 
-/// Call order: begin -> (advance)* -> end, then again for the next task.
+/// Call order: begin -> (describe | advance)* -> end, then again for the next task.
 class ProgressSink {
  public:
   virtual ~ProgressSink() = default;
   /// A task of `total` equal units starts; `label` is for people ("picture 1/4").
   virtual void begin(std::string_view label, int64_t total) = 0;
   virtual void advance() = 0;
+  /// Words about where the task stands ("loss 0.1234"), shown until the next ones. Not every task
+  /// has them.
+  virtual void describe(std::string_view /*state*/) {}
   virtual void end() = 0;
 };
 

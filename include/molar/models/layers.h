@@ -28,6 +28,7 @@ class LinearImpl final : public torch::nn::Module, public AdaptableLayer {
 
   const Tensor& weight() const override { return weight_; }
   void set_weight(const Tensor& weight) override;
+  Tensor project(const Tensor& x, const Tensor& weight) const override;
 
  private:
   Tensor weight_, bias_;  // [out, in], [out] or undefined
@@ -53,9 +54,11 @@ class Conv2dImpl final : public torch::nn::Module, public AdaptableLayer {
   /// and keeps only that form; this brings back the plain one, with the same values.
   const Tensor& weight() const override;
   void set_weight(const Tensor& weight) override;
+  Tensor project(const Tensor& x, const Tensor& weight) const override;
   const Conv2dOptions& options() const { return options_; }
 
  private:
+  Tensor convolve(const Tensor& x);  // without the residual
   bool packed() const { return weight_.is_mkldnn(); }
   void replace_parameter(const Tensor& weight) const;
 

@@ -14,6 +14,12 @@
 
 namespace molar {
 
+/// What is kept of a forward pass for the backward pass.
+enum class Activations {
+  kKept,        ///< all
+  kRecomputed,  ///< those between the parts of a block; see gradient_checkpoint.h
+};
+
 /// What every block of a level shares.
 struct UNetBlockOptions {
   int64_t temb_channels;
@@ -45,8 +51,10 @@ class UNetDownBlockImpl final : public torch::nn::Module {
   /// out_channels, H, W], then the halved one, if any. The last is the block's result.
   std::vector<Tensor> forward(Tensor x, const Tensor& activated_temb,
                               const Tensor& encoder_hidden_states);
+  void set_activations(Activations activations) { activations_ = activations; }
 
  private:
+  Activations activations_ = Activations::kKept;
   torch::nn::ModuleList resnets_, attentions_;
   Downsample2D downsampler_{nullptr};
 };
@@ -59,8 +67,10 @@ class UNetMidBlockImpl final : public torch::nn::Module {
                    const UNetBlockOptions& shared);
   /// x: [B, channels, H, W]. Returns the same shape.
   Tensor forward(Tensor x, const Tensor& activated_temb, const Tensor& encoder_hidden_states);
+  void set_activations(Activations activations) { activations_ = activations; }
 
  private:
+  Activations activations_ = Activations::kKept;
   torch::nn::ModuleList resnets_, attentions_;
 };
 TORCH_MODULE(UNetMidBlock);
@@ -88,8 +98,10 @@ class UNetUpBlockImpl final : public torch::nn::Module {
   /// doubled), else [B, out_channels, H, W].
   Tensor forward(Tensor x, std::vector<Tensor> skips, const Tensor& activated_temb,
                  const Tensor& encoder_hidden_states, std::optional<MapSize> size);
+  void set_activations(Activations activations) { activations_ = activations; }
 
  private:
+  Activations activations_ = Activations::kKept;
   torch::nn::ModuleList resnets_, attentions_;
   Upsample2D upsampler_{nullptr};
 };

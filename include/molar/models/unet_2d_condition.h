@@ -81,6 +81,10 @@ class UNet2DConditionModelImpl final : public torch::nn::Module {
   Tensor forward(const Tensor& sample, const Tensor& timesteps,
                  const UNetConditioning& conditioning, const UNetObserver& observe = {});
 
+  /// For training: kRecomputed needs memory for one block's insides at a time and takes one more
+  /// forward pass. The results are the same.
+  void set_activations(Activations activations);
+
   const UNet2DConditionConfig& config() const { return config_; }
 
  private:

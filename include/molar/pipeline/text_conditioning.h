@@ -10,6 +10,7 @@
 #include "molar/core/tensor.h"
 #include "molar/models/clip_text_model.h"
 #include "molar/models/clip_tokenizer.h"
+#include "molar/models/text_encoding.h"
 #include "molar/pipeline/prompt_syntax.h"
 
 namespace molar {
@@ -26,16 +27,6 @@ struct TokenChunk {
 /// tokens.
 std::vector<TokenChunk> chunk_tokens(const CLIPTokenizer& tokenizer,
                                      const std::vector<PromptPiece>& pieces, PromptSyntax syntax);
-
-/// Which hidden state conditions the UNet, and whether the final norm follows it.
-struct HiddenStateChoice {
-  int64_t layers_from_end = 0;   ///< 0: the last layer's output
-  bool final_layer_norm = true;  ///< SD 1.x and 2.x: yes; SDXL: no
-};
-
-/// SD 1.x/2.x: the last layer, or `clip_skip` before it. SDXL: the one before, or `clip_skip`
-/// before that.
-HiddenStateChoice hidden_state_choice(bool is_sdxl, std::optional<int64_t> clip_skip);
 
 /// A text encoder with its tokenizer. References outlive the call.
 struct TextEncoder {

@@ -1,4 +1,4 @@
-#include "model_fit.h"
+#include "molar/models/model_fit.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,36 @@
+/// A folder of pictures to learn from, each with its caption.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "molar/core/tensor.h"
+#include "molar/training/lora_training_options.h"
+
+namespace molar {
+
+struct TrainingPicture {
+  std::filesystem::path path;
+  std::string caption;
+};
+
+/// Every .png, .jpg and .jpeg of the folder, by name. The caption is the text of the file of the
+/// same name that ends in .txt, without white space at its ends, else the source's prompt. Warns of
+/// files that are neither. Throws InputError: no folder, no picture in it, a caption that is not
+/// UTF-8; ConfigError: a picture without caption where the source has no prompt. `option` names the
+/// folder and the prompt in messages: "instance" for --instance-images.
+std::vector<TrainingPicture> list_pictures(const PictureSource& source, const std::string& option);
+
+/// A picture as the VAE reads it, and what SDXL is told about it.
+struct SquarePicture {
+  Tensor pixels;  ///< [3, side, side] in [-1, 1]
+  int64_t original_height_px, original_width_px;
+  int64_t crop_top_px, crop_left_px;  ///< of the square, after the resize
+};
+
+/// The shorter side resized to `side_px` (Lanczos), then the middle of the longer one.
+/// Throws InputError for a file that is no picture.
+SquarePicture read_square_picture(const std::filesystem::path& path, int64_t side_px);
+
+}  // namespace molar

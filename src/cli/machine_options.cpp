@@ -1,0 +1,40 @@
+#include "machine_options.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <thread>
+
+#include "molar/core/error.h"
+#include "option_binder.h"
+
+namespace molar::cli {
+namespace {
+
+constexpr int64_t kMaxThreads = 1024;
+
+}  // namespace
+
+ProgressStyle MachineOptions::progress_style(bool quiet) const {
+  if (quiet && !progress) return ProgressStyle::kNone;
+  return progress.value_or(ProgressStyle::kAuto);
+}
+
+void register_machine_options(CLI::App& app, MachineOptions& options) {
+  OptionBinder machine(app, "Machine");
+  machine.value("--device", options.device, "auto|cpu|cuda[:n]", "Where to compute (auto)");
+  machine.value("-t,--threads", options.threads, "N", "CPU threads (all cores)");
+  machine.value("--progress", options.progress, "auto|bar|plain|none",
+                "How progress is shown (auto)");
+}
+
+void set_threads(const MachineOptions& options) {
+  if (!options.threads) return;
+  if (*options.threads < 1 || *options.threads > kMaxThreads)
+    throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores",
+                                  *options.threads, kMaxThreads,
+                                  std::thread::hardware_concurrency()));
+  at::set_num_threads(static_cast<int>(*options.threads));
+}
+
+}  // namespace molar::cli

@@ -1,0 +1,28 @@
+/// Options of every subcommand that computes: on what, with how many threads, seen how.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "value_parsing.h"
+
+namespace molar::cli {
+
+struct MachineOptions {
+  std::optional<std::string> device;
+  std::optional<int64_t> threads;
+  std::optional<ProgressStyle> progress;
+
+  /// How progress is shown beside -q.
+  ProgressStyle progress_style(bool quiet) const;
+};
+
+/// `options` must outlive the parse.
+void register_machine_options(CLI::App& app, MachineOptions& options);
+
+/// Sets libtorch's number of threads, where one was given. Throws ConfigError.
+void set_threads(const MachineOptions& options);
+
+}  // namespace molar::cli

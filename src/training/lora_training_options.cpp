@@ -1,0 +1,131 @@
+#include "molar/training/lora_training_options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "molar/core/error.h"
+
+namespace molar {
+namespace {
+
+constexpr std::pair<std::string_view, LoraTarget> kTargets[] = {
+    {"attention", LoraTarget::kAttention},
+    {"feed-forward", LoraTarget::kFeedForward},
+    {"convolution", LoraTarget::kConvolution},
+    {"text-encoder", LoraTarget::kTextEncoder},
+};
+
+struct IntegerRange {
+  const char* option;
+  int64_t value, low, high;
+};
+
+struct NumberRange {
+  const char* option;
+  double value, low, high;  ///< [low, high)
+};
+
+void check_ranges(const LoraTrainingOptions& o) {
+  constexpr int64_t kMany = int64_t{1} << 30;
+  const IntegerRange integers[] = {
+      {"--rank", o.rank, 1, 4096},
+      {"--steps", o.num_steps, 1, kMany},
+      {"--batch-size", o.batch_size, 1, 4096},
+      {"--gradient-accumulation", o.gradient_accumulation, 1, 4096},
+      {"--warmup-steps", o.warmup_steps, 0, kMany},
+      {"--checkpoint-every", o.checkpoint_every, 0, kMany},
+      {"--sample-every", o.sample_every, 0, kMany},
+      {"--resolution", o.resolution_px.value_or(8), 8, 8192},
+  };
+  for (const auto& [option, value, low, high] : integers)
+    if (value < low || value > high)
+      throw ConfigError(fmt::format("{} {}: wanted {} to {}", option, value, low, high));
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  const double tiny = std::numeric_limits<double>::min();
+  const NumberRange numbers[] = {
+      {"--alpha", o.effective_alpha(), tiny, kInfinity},
+      {"--learning-rate", o.learning_rate, 0, kInfinity},
+      {"--beta1", o.beta1, 0, 1},
+      {"--beta2", o.beta2, 0, 1},
+      {"--weight-decay", o.weight_decay, 0, kInfinity},
+      {"--epsilon", o.epsilon, tiny, kInfinity},
+      {"--max-grad-norm", o.max_grad_norm, 0, kInfinity},
+      {"--min-snr-gamma", o.min_snr_gamma.value_or(1), tiny, kInfinity},
+      {"--prior-weight", o.prior_weight, 0, kInfinity},
+  };
+  for (const auto& [option, value, low, high] : numbers)
+    if (!(value >= low && value < high))
+      throw ConfigError(fmt::format("{} {}: wanted a number {} {}{}", option, value,
+                                    low > 0 ? "above" : "of at least", low > 0 ? 0 : low,
+                                    high < kInfinity ? fmt::format(" and below {}", high) : ""));
+}
+
+}  // namespace
+
+std::vector<std::string> lora_target_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, target] : kTargets) names.emplace_back(name);
+  return names;
+}
+
+LoraTarget parse_lora_target(std::string_view name) {
+  for (const auto& [known, target] : kTargets)
+    if (name == known) return target;
+  throw ConfigError(fmt::format("--target '{}': wanted {}, several joined by commas", name,
+                                fmt::join(lora_target_names(), ", ")));
+}
+
+void LoraTrainingOptions::validate() const {
+  if (instance.folder.empty())
+    throw ConfigError("no pictures to learn from; wanted --instance-images DIR");
+  if (output.empty()) throw ConfigError("no output; wanted -o FILE.safetensors");
+  if (output.extension() != ".safetensors")
+    throw ConfigError(
+        fmt::format("-o '{}': wanted a name that ends in .safetensors", output.string()));
+  if (targets.empty())
+    throw ConfigError(fmt::format("no --target; wanted {}", fmt::join(lora_target_names(), ", ")));
+  check_ranges(*this);
+  if (warmup_steps >= num_steps)
+    throw ConfigError(fmt::format("--warmup-steps {}: wanted fewer than the {} of --steps",
+                                  warmup_steps, num_steps));
+  if (compute.dtype == at::kHalf)
+    throw ConfigError(
+        "--dtype f16: gradients underflow in float16; wanted f32, or bf16 for half the memory");
+}
+
+Json LoraTrainingOptions::to_json() const {
+  Json json{{"rank", rank},
+            {"alpha", effective_alpha()},
+            {"target", Json::array()},
+            {"steps", num_steps},
+            {"batch-size", batch_size},
+            {"gradient-accumulation", gradient_accumulation},
+            {"learning-rate", learning_rate},
+            {"lr-scheduler", schedule == LearningRateSchedule::kCosine ? "cosine" : "constant"},
+            {"warmup-steps", warmup_steps},
+            {"beta1", beta1},
+            {"beta2", beta2},
+            {"weight-decay", weight_decay},
+            {"epsilon", epsilon},
+            {"max-grad-norm", max_grad_norm},
+            {"flip", flip},
+            {"seed", seed},
+            {"dtype", dtype_option(compute.dtype)},
+            {"format", lora_format_name(format)}};
+  for (const auto& [name, target] : kTargets)
+    if (targets.contains(target)) json["target"].push_back(name);
+  if (min_snr_gamma) json["min-snr-gamma"] = *min_snr_gamma;
+  if (resolution_px) json["resolution"] = *resolution_px;
+  if (instance.prompt) json["instance-prompt"] = *instance.prompt;
+  if (classes) {
+    json["prior-weight"] = prior_weight;
+    if (classes->prompt) json["class-prompt"] = *classes->prompt;
+  }
+  return json;
+}
+
+}  // namespace molar
