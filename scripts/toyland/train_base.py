@@ -4,7 +4,6 @@
     train_base.py all --minutes 90        # everything, in order, the time shared out as SHARES says
     train_base.py vae --minutes 25        # one part; `data`, `tokenizer` and `clip` go before the others
     train_base.py export                  # writes models/toyland
-    train_base.py judge                   # what the image-text pair recognises in its pictures; contact sheets
 
 Every command may be stopped (SIGTERM, Ctrl-C, a crash) and goes on when called again; a training that is finished
 trains on when called with a larger budget. What is not finished lies in the run folder. Needs the packages of
@@ -24,7 +23,6 @@ import diffusers
 import torch
 import transformers
 
-import evaluate_base
 import train_clip
 import train_data
 import train_dino
@@ -165,12 +163,6 @@ def export(run: Run) -> None:
     train_export.export(parts, run.arguments.out)
 
 
-def judge(run: Run) -> None:
-    evaluate_base.judge(
-        run.arguments.out, run.folder / "judge", run.arguments.prompts, run.arguments.guidance, run.options
-    )
-
-
 COMMANDS: dict[str, tuple[str, Callable[[Run], None]]] = {
     "data": ("draw the training set", draw_data),
     "tokenizer": ("make the vocabulary from its captions", make_tokenizer),
@@ -179,7 +171,6 @@ COMMANDS: dict[str, tuple[str, Callable[[Run], None]]] = {
     "dino": ("train the self-supervised vision transformer", train_metric_network),
     "unet": ("train the denoiser", train_denoiser),
     "export": ("write the model folder, in float16", export),
-    "judge": ("draw with the model folder and see what is recognised", judge),
 }
 
 
@@ -211,8 +202,6 @@ def parse(words: list[str]) -> argparse.Namespace:
         sub.add_argument("--steps", type=int, default=0, help="train so many steps instead; repeatable to the bit")
         sub.add_argument("--checkpoint-minutes", type=float, default=5.0, help="between checkpoints")
         sub.add_argument("--out", type=Path, default=ROOT / "models/toyland", help="model folder")
-        sub.add_argument("--prompts", type=int, default=500, help="that the judge draws")
-        sub.add_argument("--guidance", type=float, default=5.0, help="of the judge's pictures")
     return parser.parse_args(words)
 
 

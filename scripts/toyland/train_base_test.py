@@ -250,11 +250,15 @@ class LossTest(unittest.TestCase):
         # The best possible: the entropy of two equal choices, for two of three pictures.
         self.assertAlmostEqual(float(train_clip.contrastive_loss(logits, same)), 2 / 3 * np.log(2), places=5)
 
-    def test_variations_of_a_picture_keep_its_values(self) -> None:
+    def test_variations_stay_in_range_and_only_some_change_the_values(self) -> None:
         pictures = torch.rand(64, 3, 8, 8) * 2 - 1
         varied = train_vae.vary(pictures, train_loop.generator(1, 1))
-        self.assertFalse(torch.equal(varied, pictures))
-        torch.testing.assert_close(varied.abs().flatten(1).sort().values, pictures.abs().flatten(1).sort().values)
+        self.assertEqual(varied.shape, pictures.shape)
+        self.assertLessEqual(float(varied.abs().max()), 1)
+        sizes = [one.abs().flatten(1).sort().values for one in (varied, pictures)]
+        kept = (sizes[0] - sizes[1]).abs().amax(dim=1) < 1e-6  # moved or turned about, no more
+        self.assertGreater(int(kept.sum()), 10)
+        self.assertLess(int(kept.sum()), 54)
 
 
 if __name__ == "__main__":

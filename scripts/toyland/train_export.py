@@ -66,6 +66,10 @@ def export(parts: dict[str, Path], out: Path) -> None:
         model.save_pretrained(new / name)
         (new / name / "preprocessor_config.json").write_text(json.dumps(PREPROCESSORS[name], indent=2) + "\n")
     shutil.copytree(parts["tokenizer"], new / "clip", dirs_exist_ok=True)
+    for path in new.rglob("config.json"):  # where the part lay when it was trained is of no use to anyone
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     megabytes = {
         entry.name: sum(file.stat().st_size for file in [entry, *entry.rglob("*")] if file.is_file()) / 1e6

@@ -24,14 +24,18 @@ LOG_VARIANCE_LIMITS = (-30.0, 20.0)  # as diffusers clamps them
 
 
 def vary(pictures: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """Mirrored, with exchanged or inverted colours by chance: styles that the data set lacks must pass as well."""
+    """By chance mirrored, tiled at half size, with exchanged, inverted or brighter colours, or all of it: subjects and
+    styles that the data set lacks must pass as well. [B, 3, H, W] in [-1, 1]."""
     batch = len(pictures)
-    mirrored, turned, exchanged, inverted = torch.rand(4, batch, 1, 1, 1, generator=draw)
+    mirrored, turned, tiled, exchanged, inverted, vivid, gain = torch.rand(7, batch, 1, 1, 1, generator=draw)
     pictures = torch.where(mirrored < 0.5, pictures.flip(3), pictures)
     pictures = torch.where(turned < 0.1, pictures.transpose(2, 3), pictures)
+    pictures = torch.where(tiled < 0.15, F.avg_pool2d(pictures, 2).repeat(1, 1, 2, 2), pictures)
     order = torch.rand(batch, 3, generator=draw).argsort(dim=1)[:, :, None, None].expand_as(pictures)
-    pictures = torch.where(exchanged < 0.2, pictures.gather(1, order), pictures)
-    return torch.where(inverted < 0.1, -pictures, pictures)
+    pictures = torch.where(exchanged < 0.4, pictures.gather(1, order), pictures)
+    pictures = torch.where(inverted < 0.15, -pictures, pictures)
+    grey = pictures.mean(dim=1, keepdim=True)
+    return torch.where(vivid < 0.4, (grey + (1 + 1.5 * gain) * (pictures - grey)).clamp(-1, 1), pictures)
 
 
 def edge_loss(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Does each LoRA draw what it was taught? The same captions and seeds with `molar generate`, without and with it.
+
+Captions are those of scenes that no LoRA was trained on. Each picture is compared with the rendering of its scene, the
+truth, by cosine of CLIP and of DINO embeddings. Prints a table with the training's loss over its first and last tenth,
+95 % intervals of the gain, and the share of pictures that came out worse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import world
+from judge_base import real
+from labelled_sheet import write_sheet
+from lessons import Lesson
+from metrics import ImageTextPair, VisionTransformer
+from molar_program import ROOT, draw
+from train_loras import MODEL, choose, lora_path, losses
+
+SHOWN = 5  # pictures of each on the sheet
+
+
+def draw_lesson(lesson: Lesson, scenes: list[world.Scene], out: Path) -> dict[str, np.ndarray]:
+    pictures = {}
+    for kind, adapter in {"without": (), "with": ("--lora", lora_path(lesson))}.items():
+        jobs = [
+            (out / f"{lesson.name}-{kind}" / f"{seed}.png",
+             ("-m", MODEL, *adapter, "-p", world.caption(scene), "-s", seed))
+            for seed, scene in enumerate(scenes)
+        ]  # fmt: skip
+        pictures[kind] = np.stack(draw(jobs))
+    return pictures
+
+
+def loss_text(lesson: Lesson) -> str:
+    found = losses(lesson)
+    tenth = len(found) // 10
+    return f"{np.mean(found[:tenth]):.3f} → {np.mean(found[-tenth:]):.3f}" if tenth else "?"
+
+
+def gain_text(without: torch.Tensor, with_lora: torch.Tensor) -> str:
+    gain = with_lora - without
+    half = 1.96 * gain.std().item() / len(gain) ** 0.5
+    worse = 100 * (gain < 0).float().mean().item()
+    return (
+        f"{without.mean():.3f} | {with_lora.mean():.3f} | {gain.mean():+.3f} ± {half:.3f} | {worse:.0f} %"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", nargs="*", default=["test"], help="splits or names (test)")
+    parser.add_argument("--out", type=Path, default=ROOT / "build/toyland/judge-loras", help="pictures and report")
+    parser.add_argument("--scenes", type=int, default=20, help="of each LoRA (20)")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    embed = {"CLIP-I": ImageTextPair(MODEL).embed_pictures, "DINO": VisionTransformer(MODEL).embed_pictures}
+    lines, rows, report = [], [], {}
+    for lesson in choose(arguments.which):
+        scenes = lesson.held_out(arguments.scenes)
+        truth, pictures = real(scenes), draw_lesson(lesson, scenes, arguments.out)
+        rows += [(f"{lesson.name} {kind}", pixels[:SHOWN]) for kind, pixels in
+                 {"truth": truth, **pictures}.items()]  # fmt: skip
+        for metric, embedded in embed.items():
+            cosines = {kind: (embedded(pixels) * embedded(truth)).sum(dim=1) for kind, pixels in pictures.items()}
+            report[f"{lesson.name} {metric}"] = {kind: value.tolist() for kind, value in cosines.items()}
+            gain = gain_text(cosines["without"], cosines["with"])
+            lines.append(f"| {lesson.name} | {lesson.role} | {loss_text(lesson)} | {metric} | {gain} |")
+    print("| LoRA | kind | loss | measure | without | with | gain, 95 % | worse |\n|---|---|---|---|---|---|---|---|")
+    print("\n".join(lines))
+    (arguments.out / "report.json").write_text(json.dumps(report) + "\n")
+    write_sheet(rows, arguments.out / "sheet.png", columns=2)
+
+
+if __name__ == "__main__":
+    main()
