@@ -92,6 +92,7 @@ void register_output_options(CLI::App& app, TrainLoraOptions& o) {
   OptionBinder output(app, "Output");
   output.value("-o,--output", o.output, "FILE", "The LoRA, a .safetensors file");
   output.value("--format", o.format, "kohya|diffusers", "Names of its tensors (kohya)");
+  output.value("--save-dtype", o.save_dtype, "f32|f16|bf16", "Type of its tensors (f32)");
   output.value("--checkpoint-every", o.checkpoint_every, "N",
                "Steps after which an interrupted run can go on; 0: only if stopped (100)");
   output.flag("--resume", o.resume, "Go on where the same command was interrupted (the default)");
@@ -103,6 +104,12 @@ LearningRateSchedule parse_schedule(const std::string& name) {
   if (name == "constant") return LearningRateSchedule::kConstant;
   if (name == "cosine") return LearningRateSchedule::kCosine;
   throw ConfigError(fmt::format("--lr-scheduler '{}': wanted constant or cosine", name));
+}
+
+at::ScalarType parse_save_dtype(const std::string& name) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kHalf, at::kBFloat16})
+    if (dtype_option(dtype) == name) return dtype;
+  throw ConfigError(fmt::format("--save-dtype '{}': wanted f32, f16 or bf16", name));
 }
 
 /// {"attention,feed-forward", "text-encoder"} -> three targets.
@@ -151,6 +158,7 @@ LoraTrainingOptions resolve_training(const TrainLoraOptions& o) {
   t.compute.dtype = parse_dtype(o.dtype.value_or("f32"), t.compute.device);
   take(o.output, t.output);
   if (o.format) t.format = parse_lora_format(*o.format);
+  if (o.save_dtype) t.save_dtype = parse_save_dtype(*o.save_dtype);
   take(o.checkpoint_every, t.checkpoint_every);
   take(o.sample_every, t.sample_every);
   if (o.resume && o.no_resume)

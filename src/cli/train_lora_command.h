@@ -41,7 +41,7 @@ struct TrainLoraOptions {
   std::vector<std::string> sample_prompts;
 
   std::optional<std::filesystem::path> output;
-  std::optional<std::string> format;
+  std::optional<std::string> format, save_dtype;
   std::optional<int64_t> checkpoint_every;
   bool resume = false, no_resume = false;
 

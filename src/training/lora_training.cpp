@@ -99,8 +99,11 @@ LoraTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoi
   // Hours of work must not end at a folder that cannot be written to.
   if (trainer.num_steps_done() == 0) files.write_checkpoint(trainer);
   const auto content = [&] {
-    return spell_lora(trainer.lora(), checkpoint.family, options.format,
-                      lora_metadata(options, checkpoint, pictures, description));
+    LoraFileContent file = spell_lora(trainer.lora(), checkpoint.family, options.format,
+                                      lora_metadata(options, checkpoint, pictures, description));
+    for (auto& [name, tensor] : file.tensors)
+      if (tensor.dim() > 0) tensor = tensor.to(options.save_dtype);  // not alpha
+    return file;
   };
 
   const int64_t done = trainer.num_steps_done();

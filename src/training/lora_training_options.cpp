@@ -115,7 +115,8 @@ Json LoraTrainingOptions::to_json() const {
             {"flip", flip},
             {"seed", seed},
             {"dtype", dtype_option(compute.dtype)},
-            {"format", lora_format_name(format)}};
+            {"format", lora_format_name(format)},
+            {"save-dtype", dtype_option(save_dtype)}};
   for (const auto& [name, target] : kTargets)
     if (targets.contains(target)) json["target"].push_back(name);
   if (min_snr_gamma) json["min-snr-gamma"] = *min_snr_gamma;

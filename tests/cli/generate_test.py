@@ -8,12 +8,7 @@ import stat
 import subprocess
 
 import harness
-from harness import MODELS, QUICK, SD15, CliTest, read_png
-
-
-def max_distance(a, b):
-    """Of two pictures of one size, in grey levels."""
-    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+from harness import CliTest, MODELS, QUICK, SD15, max_distance, read_png
 
 
 class Drawing(CliTest):

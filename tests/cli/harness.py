@@ -72,6 +72,11 @@ class CliTest(unittest.TestCase):
         return errors[0]
 
 
+def max_distance(a, b):
+    """Of two pictures' bytes of one size, in grey levels."""
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+
+
 # ---- PNG ------------------------------------------------------------------------------------------------
 
 class Png:

@@ -97,6 +97,17 @@ class Training(CliTest):
                          {"instance": {"a photo of sks dog": 2, "a dog in the snow": 1}})
         self.assertIn("trigger words: a photo of sks dog", self.run_ok("inspect", "dog.safetensors").stdout)
 
+    def test_a_file_in_half_precision(self):
+        self.run_ok(*TRAIN, "--steps", "3", "-o", "full.safetensors")
+        self.run_ok(*TRAIN, "--steps", "3", "--save-dtype", "f16", "-o", "half.safetensors")
+        header = harness.read_header(self.folder / "half.safetensors")
+        self.assertEqual({entry["dtype"] for name, entry in header.items() if name.endswith(".weight")}, {"F16"})
+        self.assertEqual({entry["dtype"] for name, entry in header.items() if name.endswith(".alpha")}, {"F32"})
+        for name in ("full", "half"):
+            self.draw("--lora", f"{name}.safetensors", "-o", f"{name}.png")
+        pixels = [read_png(self.folder / f"{name}.png").pixels for name in ("full", "half")]
+        self.assertLessEqual(harness.max_distance(*pixels), 3, "grey levels, factors are rounded")
+
     def test_class_pictures_change_what_is_learnt(self):
         classes = ("--class-images", PICTURES / "class", "--class-prompt", "a photo of a dog")
         self.run_ok(*TRAIN, "--steps", "3", "-o", "without.safetensors")
@@ -234,6 +245,7 @@ class Mistakes(CliTest):
             (*DATA, "-o", "x.safetensors", "--target", "attention,atention"): "'atention'",
             (*DATA, "-o", "x.safetensors", "--rank", "0"): "--rank",
             (*DATA, "-o", "x.safetensors", "--lr-scheduler", "linear"): "constant or cosine",
+            (*DATA, "-o", "x.safetensors", "--save-dtype", "f64"): "f32, f16 or bf16",
             (*DATA, "-o", "x.safetensors", "--format", "comfy"): "kohya or diffusers",
             (*DATA, "-o", "x.safetensors", "--dtype", "f16"): "underflow",
             (*DATA, "-o", "x.safetensors", "--resolution", "50"): "multiple of 8",
