@@ -11,12 +11,6 @@
 namespace molar {
 namespace {
 
-/// What one layer is to become: its changes and their strengths.
-struct PlannedChange {
-  const LoraLayer* layer;
-  double strength;
-};
-
 /// `original` plus all changes, in its dtype, device and layout.
 Tensor fused_weight(const Tensor& original, const std::vector<PlannedChange>& changes) {
   // A copy in any case: the original may be a read-only view of a file.
@@ -62,17 +56,34 @@ void LoraFuser::attach(const std::vector<WeightedLora>& loras) {
     for (const auto& [name, changes] : plan) layer(name);  // refuses before anything changes
     for (const LayerName& name : std::set<LayerName>(changed_))
       if (!plan.contains(name)) restore(name);
-    for (const auto& [name, changes] : plan) {
-      AdaptableLayer& target = layer(name);
-      const Tensor own = original(name);
-      target.set_weight(fused_weight(own, changes));
-      if (!source_) kept_.try_emplace(name, own);
-      changed_.insert(name);
-      release_mapped_pages(own);
-    }
+    fuse(plan);
   } catch (...) {
     detach();
     throw;
+  }
+}
+
+void LoraFuser::reattach(const std::vector<WeightedLora>& loras, const std::set<LayerName>& names) {
+  const c10::InferenceMode ordinary_tensors(false);
+  const c10::NoGradGuard no_grad;
+  std::map<LayerName, std::vector<PlannedChange>> plan;
+  for (const LayerName& name : names)
+    for (const auto& [weights, strength] : loras)
+      if (const auto found = weights->layers.find(name); found != weights->layers.end())
+        plan[name].push_back({&found->second, strength});
+  for (const LayerName& name : names)
+    if (!plan.contains(name) && changed_.contains(name)) restore(name);
+  fuse(plan);
+}
+
+void LoraFuser::fuse(const std::map<LayerName, std::vector<PlannedChange>>& plan) {
+  for (const auto& [name, changes] : plan) {
+    AdaptableLayer& target = layer(name);
+    const Tensor own = original(name);
+    target.set_weight(fused_weight(own, changes));
+    if (!source_) kept_.try_emplace(name, own);
+    changed_.insert(name);
+    release_mapped_pages(own);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "generate_command.h"
 #include "help.h"
 #include "inspect_command.h"
+#include "merge_command.h"
 #include "molar/core/error.h"
 #include "molar/core/text.h"
 #include "molar/core/version.h"
@@ -38,6 +39,7 @@ constexpr size_t kMaxMessageBytes = 2000;
 struct Program {
   CLI::App app{"molar", "molar"};
   GenerateOptions generate;
+  MergeCommandOptions merge;
   InspectOptions inspect;
   TrainLoraOptions train_lora;
   std::vector<Command> commands;
@@ -58,6 +60,10 @@ void build(Program& program) {
                                       : std::set<std::string>{};
        },
        [&program](const LogSession& log) { run_generate(program.generate, log); }});
+  program.commands.push_back(
+      {register_merge(program.app, program.merge), &program.merge.run, merge_help(),
+       [] { return std::set<std::string>{}; },
+       [&program](const LogSession& log) { run_merge(program.merge, log); }});
   program.commands.push_back({register_inspect(program.app, program.inspect), &program.inspect.run,
                               inspect_help(), [] { return std::set<std::string>{}; },
                               [&program](const LogSession&) { run_inspect(program.inspect); }});

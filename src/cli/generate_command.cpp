@@ -128,7 +128,7 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
   }
   const GenerationRequest request = resolve_request(options, recorded);
   const ModelRequest model = resolve_model(options, recorded);
-  set_threads(options.machine);
+  set_threads(options.machine.threads);
 
   PictureWriterOptions writer_options{.metadata = !options.no_metadata, .json = options.run.json};
   if (options.output) writer_options.output = *options.output;

@@ -41,6 +41,8 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   lora.value("--merge", o.merge, "METHOD",
              fmt::format("How subject and style are merged: {} (auto)",
                          fmt::join(merge_method_names(), ", ")));
+  lora.value("--hypernet", o.hypernetwork, "FILE",
+             "Hypernetwork that predicts the merge (hypernet.safetensors beside the model)");
   lora.flag("--allow-partial-lora", o.allow_partial_lora,
             "A LoRA key that fits nothing is a warning, not an error");
 
@@ -137,19 +139,19 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
   take(o.style, adapters.style);
   if (!o.loras.empty()) adapters.loras = o.loras;
   take(o.merge, adapters.merge);
+  take(o.hypernetwork, adapters.hypernetwork);
   adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
 }
 
 /// Names that later versions will know; saying so is better than "unknown".
-constexpr std::string_view kLaterMergeMethods[] = {"lorarar", "ziplora", "np",   "ties",
-                                                   "dare",    "svd",     "klora"};
+constexpr std::string_view kLaterMergeMethods[] = {"ziplora"};
 
 void check_merge(const std::string& merge) {
   if (std::find(std::begin(kLaterMergeMethods), std::end(kLaterMergeMethods), merge) !=
       std::end(kLaterMergeMethods))
     throw ConfigError(fmt::format("--merge '{}' is not built yet; wanted {}", merge,
                                   fmt::join(merge_method_names(), ", ")));
-  resolve_merge_method(merge);  // throws for an unknown name
+  resolve_merge_method(merge, /*has_hypernetwork=*/true);  // throws for an unknown name
 }
 
 void check_prediction_type(const std::string& type) {

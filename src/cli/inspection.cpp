@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "molar/adapters/hypernetwork.h"
 #include "molar/adapters/lora_summary.h"
 #include "molar/core/error.h"
 #include "molar/io/checkpoint.h"
@@ -101,6 +102,23 @@ Inspection inspect_lora(const fs::path& path) {
   return inspection;
 }
 
+// ---- hypernetworks
+
+Inspection inspect_hypernetwork(const fs::path& path) {
+  const Hypernetwork network = Hypernetwork::load(path);
+  const char* key_value = network.key_value() == KeyValueMode::kSum ? "sum" : "mean";
+  Inspection inspection{path, {}, {}};
+  inspection.fields = {{"kind", "hypernetwork"},
+                       {"widths", network.widths()},
+                       {"hidden", network.num_hidden()},
+                       {"key_value", key_value}};
+  inspection.text = fmt::format(
+      "kind: hypernetwork (predicts how a subject and a style LoRA are merged)\n"
+      "layers: to_q and to_out.0 of {} outputs\nhidden values: {}\nto_k and to_v: {}\n",
+      fmt::join(network.widths(), ", "), network.num_hidden(), key_value);
+  return inspection;
+}
+
 // ---- pictures
 
 Inspection inspect_picture(const fs::path& path, const std::string& format) try {
@@ -168,8 +186,11 @@ Inspection inspect_file(const fs::path& path) try {
   if (head.starts_with(kPngMagic)) return inspect_picture(path, "PNG");
   // A safetensors header's length may begin with any byte, so its '{' is asked for before other
   // magic numbers.
-  if (head.size() > 8 && head[8] == '{')
-    return is_lora(SafetensorsFile::open(path)) ? inspect_lora(path) : inspect_model(path);
+  if (head.size() > 8 && head[8] == '{') {
+    const SafetensorsFile file = SafetensorsFile::open(path);
+    if (is_lora(file)) return inspect_lora(path);
+    return is_hypernetwork(file) ? inspect_hypernetwork(path) : inspect_model(path);
+  }
   if (head.starts_with(kJpegMagic)) return inspect_picture(path, "JPEG");
   if (head.starts_with(kBmpMagic)) return inspect_picture(path, "BMP");
   if (head.starts_with(kZipMagic) || head.starts_with(kPickleMagic))

@@ -23,18 +23,21 @@ ProgressStyle MachineOptions::progress_style(bool quiet) const {
 void register_machine_options(CLI::App& app, MachineOptions& options) {
   OptionBinder machine(app, "Machine");
   machine.value("--device", options.device, "auto|cpu|cuda[:n]", "Where to compute (auto)");
-  machine.value("-t,--threads", options.threads, "N", "CPU threads (all cores)");
+  register_thread_option(app, options.threads);
   machine.value("--progress", options.progress, "auto|bar|plain|none",
                 "How progress is shown (auto)");
 }
 
-void set_threads(const MachineOptions& options) {
-  if (!options.threads) return;
-  if (*options.threads < 1 || *options.threads > kMaxThreads)
+void register_thread_option(CLI::App& app, std::optional<int64_t>& threads) {
+  OptionBinder(app, "Machine").value("-t,--threads", threads, "N", "CPU threads (all cores)");
+}
+
+void set_threads(const std::optional<int64_t>& threads) {
+  if (!threads) return;
+  if (*threads < 1 || *threads > kMaxThreads)
     throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores",
-                                  *options.threads, kMaxThreads,
-                                  std::thread::hardware_concurrency()));
-  at::set_num_threads(static_cast<int>(*options.threads));
+                                  *threads, kMaxThreads, std::thread::hardware_concurrency()));
+  at::set_num_threads(static_cast<int>(*threads));
 }
 
 }  // namespace molar::cli

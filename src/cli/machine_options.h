@@ -22,7 +22,10 @@ struct MachineOptions {
 /// `options` must outlive the parse.
 void register_machine_options(CLI::App& app, MachineOptions& options);
 
+/// --threads alone, for a command that computes on the CPU in a moment.
+void register_thread_option(CLI::App& app, std::optional<int64_t>& threads);
+
 /// Sets libtorch's number of threads, where one was given. Throws ConfigError.
-void set_threads(const MachineOptions& options);
+void set_threads(const std::optional<int64_t>& threads);
 
 }  // namespace molar::cli

@@ -298,7 +298,7 @@ void run_train_lora(const TrainLoraOptions& options, const LogSession& log) {
   const LoraTrainingOptions training = resolve_training(options);
   const ModelRequest model = resolve_training_model(options, training);
   SampleDrawer samples(options, training, model);
-  set_threads(options.machine);
+  set_threads(options.machine.threads);
   spdlog::info("learning from '{}' with {}, {} on {}, seed {}", training.instance.folder.string(),
                model.model.string(), dtype_option(training.compute.dtype),
                training.compute.device.str(), training.seed);

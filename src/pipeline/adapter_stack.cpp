@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <optional>
 #include <utility>
 
 #include "molar/adapters/lora_io.h"
@@ -21,6 +22,25 @@ LoraWeights part_of(const LoraWeights& weights, const std::string& component) {
   return part;
 }
 
+/// Whether the network has a head for any layer of the model.
+bool fits(const Hypernetwork& network, const ModelLayers& layers) {
+  for (const auto& [component, index] : layers.components)
+    for (const auto& [module, layer] : index)
+      if (network.covers({component, module}, layer->weight().sizes().vec())) return true;
+  return false;
+}
+
+/// The hypernetwork that the request's method can use, if any.
+std::optional<Hypernetwork> load_hypernetwork(const AdapterRequest& request,
+                                              const ModelLayers& layers) {
+  if (request.hypernetwork.empty()) return std::nullopt;
+  Hypernetwork network = Hypernetwork::load(request.hypernetwork);
+  if (request.merge != "auto" || fits(network, layers)) return network;
+  spdlog::warn("hypernetwork '{}' has no head for a layer of this model and is left out",
+               request.hypernetwork.string());
+  return std::nullopt;
+}
+
 }  // namespace
 
 AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& layers)
@@ -34,12 +54,16 @@ AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& lay
   if (request.subject) load(LoraRole::kSubject, *request.subject);
   if (request.style) load(LoraRole::kStyle, *request.style);
   if (request.subject && request.style) {
-    merge_method_ = resolve_merge_method(request.merge);
-    spdlog::info("merging subject and style by '{}'", merge_method_);
+    const std::optional<Hypernetwork> network = load_hypernetwork(request, layers);
+    merge_method_ = resolve_merge_method(request.merge, network.has_value());
     std::vector<MergeInput> inputs;
     inputs.push_back({LoraRole::kSubject, sources_[0].weights, request.subject->weight});
     inputs.push_back({LoraRole::kStyle, sources_[1].weights, request.style->weight});
-    entries_.push_back({merge_loras(merge_method_, inputs), 1.0});
+    MergedLora merged =
+        merge_loras(merge_method_, inputs, {.hypernetwork = network ? &*network : nullptr});
+    spdlog::info("merged subject and style by '{}': {} layers", merge_method_, merged.summary());
+    entries_.push_back({std::move(merged.weights), 1.0});
+    switches_ = std::move(merged.switches);
   } else if (!sources_.empty()) {
     entries_.push_back({sources_[0].weights, sources_[0].use.weight});
   }
@@ -49,23 +73,19 @@ AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& lay
   }
 }
 
-std::unique_ptr<LoraFuser> AdapterStack::fuse_into(const std::string& component, LayerIndex layers,
-                                                   WeightSource source) const {
-  std::vector<LoraWeights> parts;
-  std::vector<double> strengths;
-  for (const Entry& entry : entries_) {
+std::unique_ptr<FusedLoras> AdapterStack::fuse_into(const std::string& component, LayerIndex layers,
+                                                    WeightSource source) const {
+  std::vector<StackedLora> parts;
+  std::map<LayerName, LayerSwitch> switches;
+  for (const StackedLora& entry : entries_) {
     LoraWeights part = part_of(entry.weights, component);
-    if (part.layers.empty()) continue;
-    parts.push_back(std::move(part));
-    strengths.push_back(entry.strength);
+    if (!part.layers.empty()) parts.push_back({std::move(part), entry.strength});
   }
   if (parts.empty()) return nullptr;
-  std::vector<WeightedLora> weighted;
-  for (size_t i = 0; i < parts.size(); ++i) weighted.push_back({&parts[i], strengths[i]});
-  auto fuser = std::make_unique<LoraFuser>(ModelLayers{family_, {{component, std::move(layers)}}},
-                                           std::move(source));
-  fuser->attach(weighted);
-  return fuser;
+  for (const auto& [name, change] : switches_)
+    if (name.component == component) switches.emplace(name, change);
+  return std::make_unique<FusedLoras>(ModelLayers{family_, {{component, std::move(layers)}}},
+                                      std::move(source), std::move(parts), std::move(switches));
 }
 
 std::vector<LoraRecord> AdapterStack::records() const {

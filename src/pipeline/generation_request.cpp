@@ -147,6 +147,11 @@ const std::vector<Field>& fields() {
        }},
       {"merge", [](const R& r, Json& j) { j = r.adapters.merge; },
        [](R& r, const JsonConfig& j) { r.adapters.merge = read_text(j, "merge"); }},
+      {"hypernet",
+       [](const R& r, Json& j) {
+         if (!r.adapters.hypernetwork.empty()) j = write_path(r.adapters.hypernetwork);
+       },
+       [](R& r, const JsonConfig& j) { r.adapters.hypernetwork = read_path(j, "hypernet"); }},
       {"allow-partial-lora", [](const R& r, Json& j) { j = r.adapters.allow_partial; },
        [](R& r, const JsonConfig& j) {
          r.adapters.allow_partial = j.get<bool>("allow-partial-lora");

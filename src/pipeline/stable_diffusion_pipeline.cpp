@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "component_pages.h"
+#include "molar/adapters/layer_skeleton.h"
 #include "molar/core/error.h"
 #include "molar/core/process.h"
 #include "molar/io/checkpoint.h"
@@ -68,6 +69,12 @@ void refuse_idle_options(const GenerationRequest& request,
                                   adapters.subject ? "only --subject"
                                   : adapters.style ? "only --style"
                                                    : "neither"));
+  const bool predicts = adapters.merge == "auto" || adapters.merge == "lorarar";
+  if (!adapters.hypernetwork.empty() && !(predicts && adapters.subject && adapters.style))
+    throw ConfigError(
+        fmt::format("--hypernet '{}' predicts how --subject and --style are merged; wanted both "
+                    "and --merge lorarar or auto",
+                    adapters.hypernetwork.string()));
   if (!no_guidance) return;
   if (request.guidance_rescale > 0)
     throw ConfigError(fmt::format("--guidance-rescale {} corrects guidance, but there is none: {}",
@@ -108,13 +115,14 @@ class StableDiffusionPipeline::Impl {
     return request.guidance_scale > 1.0 && !unet_config_.time_cond_proj_dim;
   }
   void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
+  void add_bundled_hypernetwork(AdapterRequest& adapters) const;
   void check_clip_skip(const GenerationRequest& request) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
   /// A UNet with the request's LoRAs in its weights.
   struct LoadedUNet {
     UNet2DConditionModel model{nullptr};
-    std::unique_ptr<LoraFuser> fused;
+    std::unique_ptr<FusedLoras> fused;
   };
   LoadedUNet load_fused_unet(const Plan& plan) const;
   UNetConditioning condition(const Plan& plan, const CancellationToken& cancellation,
@@ -132,8 +140,7 @@ class StableDiffusionPipeline::Impl {
   bool zeros_for_absent_negative_ = false;
   std::vector<CLIPTokenizer> tokenizers_;   // one per text encoder
   std::vector<std::string> encoder_names_;  // "text_encoder"[, "text_encoder_2"]
-  ModelLayers layers_;  // of models without weights: names and shapes for LoRA files
-  std::vector<std::shared_ptr<torch::nn::Module>> skeletons_;  // what layers_ points into
+  LayerSkeleton skeleton_;                  // names and shapes for LoRA files
 };
 
 StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
@@ -145,7 +152,8 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
       unet_config_(UNet2DConditionConfig::from_json(checkpoint_.component("unet").config,
                                                     "unet/config.json")),
       vae_config_(
-          AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")) {
+          AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")),
+      skeleton_(checkpoint_) {
   if (unet_config_.in_channels != 4 && unet_config_.in_channels != 9)
     throw FileError(
         fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
@@ -153,22 +161,11 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
   zeros_for_absent_negative_ = is_sdxl() && zeros_for_empty_prompt(checkpoint_.model_index);
   encoder_names_.push_back("text_encoder");
   if (is_sdxl()) encoder_names_.push_back("text_encoder_2");
-  layers_.family = checkpoint_.family;
-  UNet2DConditionModel unet = make_unet(checkpoint_.component("unet"));
-  layers_.components["unet"] = adaptable_layers(*unet);
-  skeletons_.push_back(unet.ptr());
   make_vae(checkpoint_.component("vae"));  // for its checks
-  std::vector<CLIPTextConfig> text_configs;
-  for (size_t i = 0; i < encoder_names_.size(); ++i) {
+  for (size_t i = 0; i < encoder_names_.size(); ++i)
     tokenizers_.push_back(
         CLIPTokenizer::load(checkpoint_.tokenizers.at(i == 0 ? "tokenizer" : "tokenizer_2")));
-    const std::string& name = encoder_names_[i];
-    CLIPTextModel encoder = make_text_encoder(checkpoint_.component(name));
-    text_configs.push_back(encoder->config());
-    layers_.components[name] = adaptable_layers(*encoder);
-    skeletons_.push_back(encoder.ptr());
-  }
-  check_parts_fit(unet_config_, text_configs);
+  check_parts_fit(unet_config_, skeleton_.text_configs());
 }
 
 void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
@@ -183,18 +180,24 @@ void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
   resolve(request.width_px, 1);
 }
 
+/// hypernet.safetensors beside the model, where the request's method can use one.
+void StableDiffusionPipeline::Impl::add_bundled_hypernetwork(AdapterRequest& adapters) const {
+  const bool predicts = adapters.merge == "auto" || adapters.merge == "lorarar";
+  if (!predicts || !adapters.subject || !adapters.style || !adapters.hypernetwork.empty()) return;
+  const std::filesystem::path beside = model_.model / "hypernet.safetensors";
+  if (std::filesystem::exists(beside)) adapters.hypernetwork = beside;
+}
+
 void StableDiffusionPipeline::Impl::check_clip_skip(const GenerationRequest& request) const {
   if (!request.clip_skip) return;
   const int64_t always = hidden_state_choice(is_sdxl(), 0).layers_from_end;
-  for (const auto& skeleton : skeletons_) {
-    const auto* encoder = skeleton->as<CLIPTextModelImpl>();
-    if (encoder == nullptr) continue;
-    const int64_t highest = encoder->config().num_hidden_layers - always;
+  for (const CLIPTextConfig& encoder : skeleton_.text_configs()) {
+    const int64_t highest = encoder.num_hidden_layers - always;
     if (*request.clip_skip > highest)
       throw ConfigError(fmt::format(
           "--clip-skip {}: wanted at most {}, as '{}' has a text encoder "
           "of {} layers",
-          *request.clip_skip, highest, model_.model.string(), encoder->config().num_hidden_layers));
+          *request.clip_skip, highest, model_.model.string(), encoder.num_hidden_layers));
   }
 }
 
@@ -229,7 +232,10 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
   auto scheduler = make_scheduler(config, {.num_steps = request.num_steps, .eta = request.eta});
   const size_t first =
       request.strength ? first_evaluation(*scheduler, request.num_steps, *request.strength) : 0;
-  AdapterStack adapters(request.adapters, layers_);
+  add_bundled_hypernetwork(request.adapters);
+  AdapterStack adapters(request.adapters, skeleton_.layers());
+  // What "auto" stood for: the record draws the same picture whatever lies beside the model then.
+  if (!adapters.merge_method().empty()) request.adapters.merge = adapters.merge_method();
   return {std::move(request),  std::move(config),  std::move(scheduler), first,
           std::move(adapters), std::move(pictures)};
 }
@@ -254,7 +260,7 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan,
                                                           RunTimings& timings) const {
   const GenerationRequest& request = plan.request;
   std::vector<TextEncoder> encoders;
-  std::vector<std::unique_ptr<LoraFuser>> fused;
+  std::vector<std::unique_ptr<FusedLoras>> fused;
   {
     const Stopwatch watch;
     for (size_t i = 0; i < encoder_names_.size(); ++i) {
@@ -322,6 +328,7 @@ Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet&
   while (!loop.done()) {
     context.cancellation.stop_here_if_requested();
     const Stopwatch watch;
+    if (unet.fused) unet.fused->reach(loop.share_done());
     loop.advance();
     timings.step_s.push_back(watch.seconds());
     context.progress.advance();

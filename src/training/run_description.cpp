@@ -5,24 +5,13 @@
 
 #include <algorithm>
 
+#include "molar/adapters/lora_metadata.h"
 #include "molar/core/error.h"
-#include "molar/core/version.h"
 #include "molar/io/hash.h"
 #include "molar/schedulers/scheduler.h"
 
 namespace molar {
 namespace {
-
-/// kohya's and Stability's names of the model families.
-struct FamilyNames {
-  ModelFamily family;
-  const char *ss_base_model_version, *architecture;
-};
-constexpr FamilyNames kFamilyNames[] = {
-    {ModelFamily::kSd1, "sd_v1", "stable-diffusion-v1"},
-    {ModelFamily::kSd2, "sd_v2", "stable-diffusion-v2-512"},
-    {ModelFamily::kSdxl, "sdxl_base_v1-0", "stable-diffusion-xl-v1-base"},
-};
 
 /// kohya's name, and ours for the same value in the description.
 constexpr std::pair<const char*, const char*> kKohyaKeys[] = {
@@ -66,10 +55,6 @@ std::string model_digest(const Checkpoint& checkpoint) {
       joined.append(static_cast<const char*>(first.const_data_ptr()), first.nbytes());
     }
   return sha256_hex(joined);
-}
-
-const FamilyNames& names_of(ModelFamily family) {
-  return *std::ranges::find(kFamilyNames, family, &FamilyNames::family);
 }
 
 std::string text_of(const Json& value) {
@@ -122,7 +107,6 @@ std::map<std::string, std::string> lora_metadata(const LoraTrainingOptions& opti
                                                  const Checkpoint& checkpoint,
                                                  const TrainingPictures& pictures,
                                                  const Json& description) {
-  const FamilyNames& names = names_of(checkpoint.family);
   const std::string side = description.at("resolution").dump();
   const std::string prediction_type =
       SchedulerConfig::from_json(checkpoint.scheduler_config, "scheduler/scheduler_config.json")
@@ -130,10 +114,6 @@ std::map<std::string, std::string> lora_metadata(const LoraTrainingOptions& opti
   const std::string title = options.output.stem().string();
   std::map<std::string, std::string> metadata = {
       {kDescriptionKey, description.dump()},
-      {"molar.version", std::string(molar_version())},
-      {"ss_network_module", "networks.lora"},
-      {"ss_base_model_version", names.ss_base_model_version},
-      {"ss_v2", checkpoint.family == ModelFamily::kSd2 ? "True" : "False"},
       {"ss_sd_model_name", checkpoint.path.lexically_normal().filename().string()},
       {"ss_output_name", title},
       {"ss_optimizer", "AdamW"},
@@ -142,13 +122,11 @@ std::map<std::string, std::string> lora_metadata(const LoraTrainingOptions& opti
       {"ss_num_train_images", std::to_string(pictures.instance.size())},
       {"ss_num_reg_images", std::to_string(pictures.classes.size())},
       {"ss_tag_frequency", tag_frequency(pictures, options).dump()},
-      {"modelspec.sai_model_spec", "1.0.0"},
-      {"modelspec.architecture", fmt::format("{}/lora", names.architecture)},
-      {"modelspec.implementation", "diffusers"},
       {"modelspec.title", title},
       {"modelspec.resolution", fmt::format("{}x{}", side, side)},
       {"modelspec.prediction_type", prediction_type == "v_prediction" ? "v" : prediction_type},
   };
+  metadata.merge(family_metadata(checkpoint.family));
   for (const auto& [kohya, ours] : kKohyaKeys)
     if (description.contains(ours)) metadata[kohya] = text_of(description.at(ours));
   if (options.instance.prompt) metadata["modelspec.trigger_phrase"] = *options.instance.prompt;

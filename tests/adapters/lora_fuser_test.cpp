@@ -1,9 +1,10 @@
 #include "molar/adapters/lora_fuser.h"
 
-#include "full_size_models.h"
 #include "lora_fixtures.h"
 #include "molar/adapters/lora_io.h"
+#include "molar/adapters/low_rank.h"
 #include "molar/models/model_loader.h"
+#include "molar/models/module_index.h"
 
 namespace molar {
 namespace {
@@ -249,6 +250,26 @@ TEST(LoraFuser, ChangesWhatTheUNetComputesAndRestoresEveryBit) {
       EXPECT_TRUE(at::equal(run(), plain)) << "bit for bit";
     }
   }
+}
+
+TEST(LoraFuser, ReattachChangesTheNamedLayersAlone) {
+  FakeModel model = small_model();
+  LoraFuser fuser(model.layers, model.source());
+  LoraWeights first, second;
+  first.layers[kToQ] = plain_layer({.down = noise({2, 8}, 1), .up = noise({8, 2}, 2)}, {8, 8});
+  first.layers[kToK] = plain_layer({.down = noise({2, 6}, 3), .up = noise({8, 2}, 4)}, {8, 6});
+  second.layers[kToQ] = plain_layer({.down = noise({1, 8}, 5), .up = noise({8, 1}, 6)}, {8, 8});
+  fuser.attach({{&first}});
+  const Tensor other = model.layer(kToK).weight().clone();
+  fuser.reattach({{&second, 0.5}}, {kToQ});
+  EXPECT_TRUE(is_close(model.layer(kToQ).weight(),
+                       model.original(kToQ) + 0.5 * second.layers.at(kToQ).delta(),
+                       {.atol = 1e-5, .rtol = 1e-5}));
+  EXPECT_TRUE(at::equal(model.layer(kToK).weight(), other));
+  fuser.reattach({{&second}}, {kToK});  // which it does not have
+  EXPECT_TRUE(at::equal(model.layer(kToK).weight(), model.original(kToK)));
+  fuser.detach();
+  EXPECT_TRUE(at::equal(model.layer(kToQ).weight(), model.original(kToQ)));
 }
 
 }  // namespace

@@ -4,16 +4,14 @@
 
 #include <set>
 
-#include "full_size_models.h"
 #include "lora_fixtures.h"
+#include "molar/adapters/layer_skeleton.h"
 #include "molar/io/ldm_key_map.h"
 
 namespace molar {
 namespace {
 
-using test::full_size_model;
-using test::FullSizeModel;
-using test::kFamilies;
+constexpr ModelFamily kFamilies[] = {ModelFamily::kSd1, ModelFamily::kSd2, ModelFamily::kSdxl};
 
 std::string underscored(std::string text) {
   std::replace(text.begin(), text.end(), '.', '_');
@@ -74,9 +72,9 @@ TEST(LoraModuleMap, FullSizeModelsHaveTheLayersThatTheyAreKnownFor) {
   const std::map<ModelFamily, size_t> attention{
       {ModelFamily::kSd1, 16 * 8}, {ModelFamily::kSd2, 16 * 8}, {ModelFamily::kSdxl, 70 * 8}};
   for (const ModelFamily family : kFamilies) {
-    const FullSizeModel model = full_size_model(family);
+    const LayerSkeleton model(family);
     size_t count = 0;
-    for (const auto& [module, layer] : model.layers.components.at("unet"))
+    for (const auto& [module, layer] : model.layers().components.at("unet"))
       count += module.find(".attn") != std::string::npos;
     EXPECT_EQ(count, attention.at(family)) << family_name(family);
   }
@@ -94,10 +92,10 @@ TEST(LoraModuleMap, EverySpellingOfEveryLayerFindsThatLayerAndNoOther) {
        {"lora_te2_", "text_encoder_2.", "text_encoders.clip_g.transformer.",
         "text_encoders.clip_g."}}};
   for (const ModelFamily family : kFamilies) {
-    const FullSizeModel model = full_size_model(family);
-    const LoraModuleMap modules(model.layers);
+    const LayerSkeleton model(family);
+    const LoraModuleMap modules(model.layers());
     std::map<std::string, std::string> owner;  // key -> the layer it was made from
-    for (const auto& [component, index] : model.layers.components)
+    for (const auto& [component, index] : model.layers().components)
       for (const auto& [module, layer] : index)
         for (const std::string& prefix : prefixes.at(component)) {
           std::vector<std::string> names{module};
@@ -120,8 +118,8 @@ TEST(LoraModuleMap, EverySpellingOfEveryLayerFindsThatLayerAndNoOther) {
 
 TEST(LoraModuleMap, EveryUNetLayerOfEveryFamilyHasAnOriginalName) {
   for (const ModelFamily family : kFamilies) {
-    const FullSizeModel model = full_size_model(family);
-    const LayerIndex& unet = model.layers.components.at("unet");
+    const LayerSkeleton model(family);
+    const LayerIndex& unet = model.layers().components.at("unet");
     std::set<std::string> names;
     for (const auto& [module, layer] : unet) {
       const auto ldm = ldm_module_name(module, unet);
@@ -135,8 +133,8 @@ TEST(LoraModuleMap, EveryUNetLayerOfEveryFamilyHasAnOriginalName) {
 
 TEST(LdmModuleName, AgreesWithTheNumberingThatKohyaCountsOut) {
   // Three blocks a level: two residual blocks and the sampler. Written out for SDXL's three levels.
-  const FullSizeModel model = full_size_model(ModelFamily::kSdxl);
-  const LayerIndex& unet = model.layers.components.at("unet");
+  const LayerSkeleton model(ModelFamily::kSdxl);
+  const LayerIndex& unet = model.layers().components.at("unet");
   std::map<std::string, std::string> wanted;
   for (int level = 0; level < 3; ++level) {
     for (int i = 0; i < 2; ++i) {
@@ -165,9 +163,8 @@ TEST(LdmModuleName, AgreesWithTheNumberingThatKohyaCountsOut) {
 }
 
 TEST(LdmModuleName, KnowsWhatStandsOutsideTheNumberedBlocks) {
-  const FullSizeModel xl = full_size_model(ModelFamily::kSdxl),
-                      sd1 = full_size_model(ModelFamily::kSd1);
-  const LayerIndex& unet = xl.layers.components.at("unet");
+  const LayerSkeleton xl(ModelFamily::kSdxl), sd1(ModelFamily::kSd1);
+  const LayerIndex& unet = xl.layers().components.at("unet");
   const std::map<std::string, std::string> wanted{
       {"conv_in", "input_blocks.0.0"},
       {"conv_out", "out.2"},
@@ -187,7 +184,7 @@ TEST(LdmModuleName, KnowsWhatStandsOutsideTheNumberedBlocks) {
        "input_blocks.4.1.transformer_blocks.0.attn1.to_q"}};
   for (const auto& [ours, theirs] : wanted) EXPECT_EQ(ldm_module_name(ours, unet), theirs);
   // Without attention the upsampler is the second part of its block, not the third.
-  const LayerIndex& sd1_unet = sd1.layers.components.at("unet");
+  const LayerIndex& sd1_unet = sd1.layers().components.at("unet");
   EXPECT_EQ(ldm_module_name("up_blocks.0.upsamplers.0.conv", sd1_unet), "output_blocks.2.1.conv");
   EXPECT_EQ(ldm_module_name("up_blocks.1.upsamplers.0.conv", sd1_unet), "output_blocks.5.2.conv");
   EXPECT_EQ(ldm_module_name("encoder.layers.0", sd1_unet), std::nullopt);
@@ -195,8 +192,8 @@ TEST(LdmModuleName, KnowsWhatStandsOutsideTheNumberedBlocks) {
 }
 
 TEST(LoraModuleMap, ReadsTheKeysThatToolsReallyWrite) {
-  const FullSizeModel model = full_size_model(ModelFamily::kSdxl);
-  const LoraModuleMap modules(model.layers);
+  const LayerSkeleton model(ModelFamily::kSdxl);
+  const LoraModuleMap modules(model.layers());
   const std::string to_q = "unet/down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q";
   const std::string to_out = "unet/down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_out.0";
   const std::string q_proj = "text_encoder/text_model.encoder.layers.0.self_attn.q_proj";
@@ -235,8 +232,8 @@ TEST(LoraModuleMap, ReadsTheKeysThatToolsReallyWrite) {
 }
 
 TEST(LoraModuleMap, FindsNothingForLayersOfOtherModels) {
-  const FullSizeModel model = full_size_model(ModelFamily::kSd1);
-  const LoraModuleMap modules(model.layers);
+  const LayerSkeleton model(ModelFamily::kSd1);
+  const LoraModuleMap modules(model.layers());
   for (const std::string key :
        {"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight",
         "transformer.single_transformer_blocks.0.attn.to_q.lora_A.weight",
@@ -247,8 +244,8 @@ TEST(LoraModuleMap, FindsNothingForLayersOfOtherModels) {
 }
 
 TEST(LoraModuleMap, AHintSaysWhichComponentAPeftFileIsOf) {
-  const FullSizeModel model = full_size_model(ModelFamily::kSdxl);
-  const LoraModuleMap modules(model.layers);
+  const LayerSkeleton model(ModelFamily::kSdxl);
+  const LoraModuleMap modules(model.layers());
   const std::string key = "base_model.model.text_model.encoder.layers.3.mlp.fc1.lora_A.weight";
   EXPECT_EQ(found_by(modules, key), "text_encoder/text_model.encoder.layers.3.mlp.fc1");
   EXPECT_EQ(found_by(modules, key, "text_encoder_2"),
@@ -257,8 +254,8 @@ TEST(LoraModuleMap, AHintSaysWhichComponentAPeftFileIsOf) {
 }
 
 TEST(LoraModuleMap, NamesTheFamilyOfASpelling) {
-  const FullSizeModel model = full_size_model(ModelFamily::kSdxl);
-  const LoraModuleMap modules(model.layers);
+  const LayerSkeleton model(ModelFamily::kSdxl);
+  const LoraModuleMap modules(model.layers());
   const std::pair<std::string, std::string> keys[] = {
       {"lora_unet_input_blocks_4_1_proj_in.lora_down.weight", "kohya (LDM block names)"},
       {"lora_unet_down_blocks_1_attentions_0_proj_in.lora_down.weight", "kohya"},

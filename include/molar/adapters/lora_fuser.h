@@ -16,6 +16,12 @@ struct WeightedLora {
   double strength = 1.0;
 };
 
+/// What one layer is to become: its changes and their strengths.
+struct PlannedChange {
+  const LoraLayer* layer;
+  double strength;
+};
+
 /// W' = W + sum_i strength_i * delta_i, layer by layer: at most one layer exists twice at any time.
 /// Sums in float32; the result has the weight's dtype, device and memory layout.
 /// Call order: (attach | detach)*. Destruction leaves the model as it is.
@@ -30,6 +36,8 @@ class LoraFuser {
   /// over repeated calls. If it throws, the model is as after detach(). Throws Error for a layer
   /// that the model lacks: the LoRA was loaded for another model.
   void attach(const std::vector<WeightedLora>& loras);
+  /// As attach, for the layers `names` alone; the others stay as they are.
+  void reattach(const std::vector<WeightedLora>& loras, const std::set<LayerName>& names);
   /// Gives every changed layer its own weight back. No effect where nothing is attached.
   void detach();
 
@@ -41,6 +49,7 @@ class LoraFuser {
   AdaptableLayer& layer(const LayerName& name) const;
   Tensor original(const LayerName& name);
   void restore(const LayerName& name);
+  void fuse(const std::map<LayerName, std::vector<PlannedChange>>& plan);
 
   ModelLayers layers_;
   WeightSource source_;

@@ -1,13 +1,14 @@
 /// The LoRAs of one request, loaded, merged and ready to act on one component after the other.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "molar/adapters/lora.h"
-#include "molar/adapters/lora_fuser.h"
 #include "molar/adapters/model_layers.h"
+#include "molar/pipeline/fused_loras.h"
 #include "molar/pipeline/generation_request.h"
 #include "molar/pipeline/run_record.h"
 
@@ -21,8 +22,8 @@ class AdapterStack {
 
   /// Fuses what the stack has for `component` into its layers; null where it has nothing.
   /// `layers` and `source` as LoraFuser has them.
-  std::unique_ptr<LoraFuser> fuse_into(const std::string& component, LayerIndex layers,
-                                       WeightSource source) const;
+  std::unique_ptr<FusedLoras> fuse_into(const std::string& component, LayerIndex layers,
+                                        WeightSource source) const;
 
   /// The method that merged the two roles; empty where there were not two.
   const std::string& merge_method() const { return merge_method_; }
@@ -30,10 +31,6 @@ class AdapterStack {
   std::vector<LoraRecord> records() const;
 
  private:
-  struct Entry {
-    LoraWeights weights;
-    double strength = 1.0;
-  };
   struct Source {  // a file as the request named it
     std::string role;
     LoraUse use;
@@ -42,7 +39,8 @@ class AdapterStack {
   ModelFamily family_;
   std::string merge_method_;
   std::vector<Source> sources_;
-  std::vector<Entry> entries_;
+  std::vector<StackedLora> entries_;           // the merge first, if there is one
+  std::map<LayerName, LayerSwitch> switches_;  // of the merge
 };
 
 }  // namespace molar

@@ -38,6 +38,10 @@ class DenoiseLoop {
               const DenoiseOptions& options, Tensor latents, std::optional<InpaintInputs> inpaint,
               RandomSource& random);
 
+  /// Of all evaluations of the schedule; img2img starts above 0.
+  double share_done() const {
+    return static_cast<double>(next_) / static_cast<double>(scheduler_.timesteps().size());
+  }
   bool done() const { return next_ == scheduler_.timesteps().size(); }
   /// One model evaluation and the step after it.
   void advance();

@@ -24,6 +24,8 @@ struct AdapterRequest {
   std::optional<LoraUse> subject, style;
   std::vector<LoraUse> loras;  ///< join after the merge
   std::string merge = "auto";  ///< a name of merge_method_names()
+  /// For "lorarar" and "auto"; empty: hypernet.safetensors beside the model, if any.
+  std::filesystem::path hypernetwork;
   bool allow_partial = false;  ///< keys that fit nothing are a counted warning
   bool empty() const { return !subject && !style && loras.empty(); }
 };

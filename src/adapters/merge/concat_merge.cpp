@@ -1,21 +1,13 @@
+#include "layer_merge.h"
 #include "merge_methods.h"
 
 namespace molar {
 
-LoraWeights merge_concat(const std::vector<MergeInput>& inputs) {
-  LoraWeights merged = merge_direct(inputs);
-  for (auto& [name, layer] : merged.layers) {
-    const LoraMatrices matrices = layer.matrices();
-    LowRankFactors factors{.down = matrices.down, .up = matrices.up, .mid = {}};
-    if (layer.weight_shape.size() == 4) {
-      std::vector<int64_t> down_shape = layer.weight_shape;
-      down_shape[0] = matrices.down.size(0);
-      factors.down = matrices.down.view(down_shape);
-      factors.up = matrices.up.unsqueeze(-1).unsqueeze(-1);
-    }
-    layer = {.factors = std::move(factors), .scale = 1.0, .weight_shape = layer.weight_shape};
-  }
-  return merged;
+MergedLora merge_concat(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
+  return merge_layers(inputs, options,
+                      [](const LayerName& /*name*/, const std::vector<LayerTerm>& terms) {
+                        return MergedLayer{summed_matrices(terms), {.rule = "sum"}};
+                      });
 }
 
 }  // namespace molar

@@ -2,17 +2,16 @@
 
 namespace molar {
 
-LoraWeights merge_direct(const std::vector<MergeInput>& inputs) {
-  LoraWeights merged;
+MergedLora merge_direct(const std::vector<MergeInput>& inputs, const MergeOptions& /*options*/) {
+  MergedLora merged;
   for (const MergeInput& input : inputs)
     for (const auto& [name, layer] : input.weights.layers) {
       LoraLayer term = layer;
       term.scale *= input.strength;
-      LoraLayer& sum = merged.layers
-                           .try_emplace(name, LoraLayer{.factors = LoraSum{},
-                                                        .weight_shape = layer.weight_shape})
-                           .first->second;
-      std::get<LoraSum>(sum.factors).terms.push_back(std::move(term));
+      const auto [found, is_new] = merged.weights.layers.try_emplace(
+          name, LoraLayer{.factors = LoraSum{}, .weight_shape = layer.weight_shape});
+      std::get<LoraSum>(found->second.factors).terms.push_back(std::move(term));
+      merged.layers[name].rule = is_new ? role_name(input.role) : "sum";
     }
   return merged;
 }

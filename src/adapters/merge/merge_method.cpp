@@ -7,20 +7,46 @@
 #include <cmath>
 
 #include "merge_methods.h"
+#include "molar/adapters/low_rank.h"
 #include "molar/core/error.h"
 
 namespace molar {
 namespace {
 
-// What "auto" stands for until a method that predicts coefficients exists.
-constexpr std::string_view kAutoMethod = "direct";
-
 const MergeMethod& find_method(const std::string& name) {
-  const std::string resolved = name == "auto" ? std::string(kAutoMethod) : name;
   for (const MergeMethod& method : merge_methods())
-    if (method.name == resolved) return method;
+    if (method.name == name) return method;
   throw ConfigError(fmt::format("no merge method is called '{}'; known are: {}", name,
                                 fmt::join(merge_method_names(), ", ")));
+}
+
+void check_roles(const MergeMethod& method, const std::vector<MergeInput>& inputs) {
+  if (!method.needs_roles) return;
+  const auto count = [&](LoraRole role) {
+    return std::ranges::count(inputs, role, &MergeInput::role);
+  };
+  if (count(LoraRole::kSubject) != 1 || count(LoraRole::kStyle) != 1 || inputs.size() != 2)
+    throw ConfigError(fmt::format(
+        "merge method '{}' wants one --subject and one --style and no "
+        "other file; found {} and {} of {} files",
+        method.name, count(LoraRole::kSubject), count(LoraRole::kStyle), inputs.size()));
+}
+
+void check_options(const MergeOptions& options) {
+  if (!(options.density > 0 && options.density <= 1))
+    throw ConfigError(fmt::format("--density {}: wanted above 0, at most 1", options.density));
+  if (!(options.projection >= 0 && std::isfinite(options.projection)))
+    throw ConfigError(fmt::format("--np-mu {}: wanted a number of 0 or more", options.projection));
+  if (options.rank && *options.rank < 1)
+    throw ConfigError(fmt::format("--rank {}: wanted 1 or more", *options.rank));
+}
+
+/// No layer of a higher rank than asked for.
+void reduce_ranks(LoraWeights& weights, const MergeOptions& options) {
+  if (!options.rank) return;
+  for (auto& [name, layer] : weights.layers)
+    layer = plain_layer(truncated(layer.matrices(), *options.rank), layer.weight_shape,
+                        options.factors_dtype);
 }
 
 /// One shape per layer over all inputs, and finite strengths.
@@ -56,10 +82,28 @@ std::string_view role_name(LoraRole role) {
   return "lora";
 }
 
+std::string MergedLora::summary() const {
+  std::map<std::string, int64_t> counts;
+  for (const auto& [name, layer] : layers) ++counts[layer.rule];
+  std::vector<std::string> parts;
+  for (const auto& [rule, count] : counts) parts.push_back(fmt::format("{} {}", rule, count));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 const std::vector<MergeMethod>& merge_methods() {
   static const std::vector<MergeMethod> methods{
-      {"direct", "the sum of all changes, each times its strength", merge_direct},
-      {"concat", "the same sum as one LoRA whose rank is the sum of the ranks", merge_concat},
+      {"lorarar", "columns weighed by a hypernetwork's prediction (needs --hypernet)", true, true,
+       merge_lorarar},
+      {"np", "the style whole, the subject mostly outside the style's row space", true, true,
+       merge_np},
+      {"direct", "the sum of all changes, each times its strength", false, true, merge_direct},
+      {"concat", "the same sum as one LoRA whose rank is the sum of the ranks", false, true,
+       merge_concat},
+      {"svd", "the best approximation of that sum of a lower rank", false, true, merge_svd},
+      {"ties", "large values only, those that agree in sign averaged", false, true, merge_ties},
+      {"dare", "values dropped at random, the rest rescaled and summed", false, true, merge_dare},
+      {"klora", "attention layers from the subject first, from the style later (generate only)",
+       true, false, merge_klora},
   };
   return methods;
 }
@@ -70,15 +114,32 @@ std::vector<std::string> merge_method_names() {
   return names;
 }
 
-std::string resolve_merge_method(const std::string& name) {
-  return std::string(find_method(name).name);
+std::string resolve_merge_method(const std::string& name, bool has_hypernetwork) {
+  if (name == "auto") return has_hypernetwork ? "lorarar" : "np";
+  const MergeMethod& method = find_method(name);
+  if (method.merge == merge_lorarar && !has_hypernetwork)
+    throw ConfigError("merge method 'lorarar' needs --hypernet FILE");
+  return name;
 }
 
-LoraWeights merge_loras(const std::string& name, const std::vector<MergeInput>& inputs) {
-  const MergeMethod& method = find_method(name);
+void require_file_method(const std::string& name) {
+  if (!find_method(name).fits_a_file)
+    throw ConfigError(
+        fmt::format("merge method '{}' exchanges layers during sampling, which no "
+                    "LoRA file can hold; wanted molar generate --merge {}",
+                    name, name));
+}
+
+MergedLora merge_loras(const std::string& name, const std::vector<MergeInput>& inputs,
+                       const MergeOptions& options) {
+  const MergeMethod& method =
+      find_method(resolve_merge_method(name, options.hypernetwork != nullptr));
   check_inputs(inputs);
-  LoraWeights merged = method.merge(inputs);
-  merged.key_family = fmt::format("merged ({})", method.name);
+  check_roles(method, inputs);
+  check_options(options);
+  MergedLora merged = method.merge(inputs, options);
+  reduce_ranks(merged.weights, options);
+  merged.weights.key_family = fmt::format("merged ({})", method.name);
   return merged;
 }
 

@@ -1,0 +1,115 @@
+#include "molar/adapters/hypernetwork.h"
+
+#include "lora_fixtures.h"
+#include "molar/adapters/merge/merge_method.h"
+
+namespace molar {
+namespace {
+
+using test::expect_error;
+using test::kConv;
+using test::kToK;
+using test::kToQ;
+using test::noise;
+using test::TempFolder;
+using test::write_tensors;
+
+constexpr Tolerance kRounding{.atol = 1e-5, .rtol = 1e-5};
+constexpr int64_t kHidden = 16;
+
+/// Heads for layers of 8 and of 12 rows.
+StateDict network_tensors() {
+  return {{"input_1.weight", noise({kHidden, 16}, 1)}, {"input_1.bias", noise({kHidden}, 2)},
+          {"input_2.weight", noise({kHidden, 24}, 3)}, {"input_2.bias", noise({kHidden}, 4)},
+          {"output.1.weight", noise({2, kHidden}, 5)}, {"output.1.bias", noise({2}, 6)}};
+}
+
+/// The published network, literally: rows of [delta_s^T, delta_t^T] through Linear, ReLU, Linear.
+Tensor literal_coefficients(const StateDict& network, const std::string& head,
+                            const Tensor& subject, const Tensor& style) {
+  const Tensor rows = torch::cat({subject.t(), style.t()}, 1);
+  const Tensor hidden = torch::relu(torch::linear(rows, network.at("input_" + head + ".weight"),
+                                                  network.at("input_" + head + ".bias")));
+  return torch::linear(hidden, network.at("output.1.weight"), network.at("output.1.bias")).t();
+}
+
+TEST(Hypernetwork, PredictsFromFactorsWhatItPredictsFromWholeChanges) {
+  const TempFolder folder;
+  const StateDict tensors = network_tensors();
+  const auto network = Hypernetwork::load(write_tensors(folder, "h.safetensors", tensors));
+  EXPECT_EQ(network.widths(), (std::vector<int64_t>{8, 12}));
+  for (const auto& [head, width] : {std::pair<const char*, int64_t>{"1", 8}, {"2", 12}}) {
+    const LoraMatrices subject{.down = noise({3, 10}, 7), .up = noise({width, 3}, 8)};
+    const LoraMatrices style{.down = noise({5, 10}, 9), .up = noise({width, 5}, 10)};
+    const Tensor found = network.coefficients(subject, style);
+    EXPECT_EQ(found.sizes(), (std::vector<int64_t>{2, 10}));
+    EXPECT_TRUE(is_close(found,
+                         literal_coefficients(tensors, head, subject.up.matmul(subject.down),
+                                              style.up.matmul(style.down)),
+                         {.atol = 1e-4, .rtol = 1e-4}))
+        << head;
+    EXPECT_FALSE(is_close(found, network.coefficients(style, subject), kRounding))
+        << "the roles differ";
+  }
+}
+
+TEST(Hypernetwork, CoversQueriesAndOutputsOfItsWidths) {
+  const TempFolder folder;
+  const auto network =
+      Hypernetwork::load(write_tensors(folder, "h.safetensors", network_tensors()));
+  EXPECT_TRUE(network.covers({"unet", "a.attn1.to_q"}, {8, 8}));
+  EXPECT_TRUE(network.covers({"unet", "a.attn2.to_out.0"}, {12, 8}));
+  EXPECT_FALSE(network.covers({"unet", "a.attn1.to_q"}, {16, 16}));
+  EXPECT_FALSE(network.covers({"unet", "a.attn1.to_k"}, {8, 8}));
+  EXPECT_FALSE(network.covers({"unet", "conv.to_q"}, {8, 8, 1, 1}));
+  EXPECT_FALSE(network.covers({"text_encoder", "a.to_q"}, {8, 8}));
+}
+
+TEST(Hypernetwork, HalfPrecisionFilesLoad) {
+  const TempFolder folder;
+  StateDict half;
+  for (const auto& [name, tensor] : network_tensors()) half[name] = tensor.to(at::kHalf);
+  const auto network = Hypernetwork::load(write_tensors(folder, "h.safetensors", half));
+  const LoraMatrices m{.down = noise({2, 8}, 7), .up = noise({8, 2}, 8)};
+  EXPECT_EQ(network.coefficients(m, m).scalar_type(), at::kFloat);
+}
+
+TEST(Hypernetwork, SaysHowKeysAndValuesAreMerged) {
+  const TempFolder folder;
+  const auto load = [&](const std::map<std::string, std::string>& metadata) {
+    return Hypernetwork::load(write_tensors(folder, "h.safetensors", network_tensors(), metadata))
+        .key_value();
+  };
+  EXPECT_EQ(load({}), KeyValueMode::kSum);
+  EXPECT_EQ(load({{"molar.key_value", "mean"}}), KeyValueMode::kMean);
+  expect_error<FileError>([&] { load({{"molar.key_value", "both"}}); },
+                          {"molar.key_value", "'both'", "sum or mean"});
+  expect_error<ConfigError>([] { parse_key_value_mode("max"); }, {"--key-value", "'max'"});
+}
+
+TEST(Hypernetwork, RefusesBrokenFiles) {
+  const TempFolder folder;
+  const auto refuse = [&](const std::function<void(StateDict&)>& spoil,
+                          std::initializer_list<std::string_view> words) {
+    StateDict tensors = network_tensors();
+    spoil(tensors);
+    const auto path = write_tensors(folder, "broken.safetensors", tensors);
+    expect_error<FileError>([&] { Hypernetwork::load(path); }, words);
+  };
+  refuse([](StateDict& t) { t.erase("output.1.weight"); }, {"no hypernetwork", "output.1.weight"});
+  refuse([](StateDict& t) { t.erase("output.1.bias"); }, {"'output.1.bias' is missing"});
+  refuse([](StateDict& t) { t.erase("input_2.bias"); }, {"'input_2.bias' is missing"});
+  refuse([](StateDict& t) { t.erase("input_2.weight"); }, {"'input_2.bias'", "no weight"});
+  refuse([](StateDict& t) { t["extra"] = noise({1}, 1); }, {"'extra' is unknown"});
+  refuse([](StateDict& t) { t["input_x.weight"] = noise({1}, 1); }, {"'input_x.weight'"});
+  refuse([](StateDict& t) { t["input_1.weight"] = noise({kHidden, 15}, 1); }, {"15", "even"});
+  refuse([](StateDict& t) { t["input_1.weight"] = noise({4, 16}, 1); }, {"[4, 16]", "[16, -1]"});
+  refuse([](StateDict& t) { t["input_2.weight"] = noise({kHidden, 16}, 1); }, {"two heads", "8"});
+  refuse([](StateDict& t) { t["output.1.weight"] = noise({3, kHidden}, 1); }, {"[3, 16]"});
+  refuse([](StateDict& t) { t["input_1.bias"] = torch::full({kHidden}, NAN); }, {"NaN"});
+  refuse([](StateDict& t) { t["input_1.bias"] = torch::zeros({kHidden}, at::kInt); },
+         {"input_1.bias"});
+}
+
+}  // namespace
+}  // namespace molar
