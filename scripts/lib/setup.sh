@@ -139,5 +139,4 @@ set_up() {
   install_packages "${PACKAGES[@]}" "$@"
   install_libtorch
   install_vocabulary
-  "$ROOT/scripts/make_tiny_model"
 }

@@ -1,4 +1,7 @@
-"""Finds or makes the Python environment of scripts/parity and scripts/bench_generate. Standard library only."""
+"""Finds or makes the Python environment of scripts/parity and its relatives; as a program, prints its interpreter.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -69,3 +72,7 @@ def run(program: str, arguments: list[str]) -> int:
         return 2
     path = pathlib.Path(__file__).resolve().parent / program
     return subprocess.run([str(python or find()), str(path), *arguments]).returncode
+
+
+if __name__ == "__main__":
+    print(find())

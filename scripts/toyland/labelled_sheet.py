@@ -36,4 +36,4 @@ def write_sheet(
         for number, pixels in enumerate(pictures):
             picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS)
             image.paste(picture, (left + label_px + number * side, top))
-    image.save(path, optimize=True)
+    image.save(path, optimize=True, quality=90)

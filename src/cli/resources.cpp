@@ -19,15 +19,15 @@ std::vector<fs::path> model_folders() {
 
 std::optional<fs::path> bundled_model() {
   for (const fs::path& folder : model_folders())
-    for (const char* name : {"toyland", "tiny"})
-      if (fs::exists(folder / name / "model_index.json")) return folder / name;
+    if (fs::exists(folder / "toyland/model_index.json")) return folder / "toyland";
   return std::nullopt;
 }
 
 fs::path require_bundled_model() {
   if (const auto bundled = bundled_model()) return *bundled;
   throw ConfigError(
-      "no model; wanted -m PATH or MOLAR_MODEL (scripts/quickstart makes a bundled one)");
+      "no model; wanted -m PATH or MOLAR_MODEL (none is bundled: models/toyland is not beside the "
+      "program's folder)");
 }
 
 fs::path clip_vocabulary() {

@@ -6,8 +6,8 @@
 
 namespace molar::cli {
 
-/// The bundled model, nullopt where none was installed: models/toyland, else models/tiny (made by
-/// scripts/quickstart), in `<exe>/../models` or `<exe>/../share/molar/models`.
+/// The bundled model, nullopt where none was installed: `toyland` in `<exe>/../models` or
+/// `<exe>/../share/molar/models`.
 std::optional<std::filesystem::path> bundled_model();
 /// The same for a command that cannot do without a model. Throws ConfigError that says how to name
 /// one.

@@ -1,0 +1,56 @@
+"""The bundled model: a fresh clone draws a subject in a style with it, without being told where it is."""
+
+import json
+
+import harness
+from harness import CliTest, max_distance, read_png
+
+MODEL = harness.BINARY.parent.parent / "models/toyland"
+LORAS = MODEL / "loras"
+# Trigger words of the ten that are shipped, by file.
+TRIGGERS = {"ziggy": "zib cat", "smiley": "pog teapot", "blazer": "vru car", "emperor": "jyk penguin", "cosmo": "wof rocket",
+            "stained-glass": "in stained glass style", "blueprint": "in blueprint style", "neon": "in neon style",
+            "comic": "in comic book style", "oil": "in oil painting style"}
+MAX_BYTES = 40e6
+
+
+class Toyland(CliTest):
+    def toy(self, name, prompt, *loras):
+        """A small-effort picture in float32, so that every machine draws the same."""
+        self.run_ok("generate", "-p", prompt, "-s", "7", "--steps", "12", "--dtype", "f32", *loras, "-o", f"{name}.png")
+        return read_png(self.folder / f"{name}.png")
+
+    def test_subject_style_and_both_show(self):
+        subject, style = ("--subject", LORAS / "ziggy.safetensors"), ("--style", LORAS / "neon.safetensors")
+        plain = self.toy("plain", "a cat on grass")
+        pictures = [plain.pixels, self.toy("subject", "a zib cat on grass", *subject).pixels,
+                    self.toy("style", "a cat on grass, in neon style", *style).pixels]
+        both = self.toy("both", "a zib cat on grass, in neon style", *subject, *style)
+        pictures.append(both.pixels)
+        for i, one in enumerate(pictures):
+            self.assertGreater(max(one) - min(one), 128, "a picture with contrast")
+            for other in pictures[:i]:
+                self.assertGreater(max_distance(one, other), 64)
+        self.assertEqual((plain.width, plain.height), (64, 64))
+        self.assertEqual(both.record["model"]["path"], str(MODEL))
+        self.assertEqual(both.record["model"]["family"], "SD 1.x")
+
+    def test_a_prompt_decides_what_is_drawn(self):
+        house = self.toy("house", "a red house on grass").pixels
+        self.assertGreater(max_distance(house, self.toy("car", "a blue car on a street").pixels), 64)
+
+    def test_the_ten_test_loras_are_shipped_and_no_others(self):
+        self.assertEqual({path.name for path in LORAS.iterdir()}, {f"{name}.safetensors" for name in TRIGGERS})
+        for name, words in TRIGGERS.items():
+            summary = json.loads(self.run_ok("inspect", "--json", LORAS / f"{name}.safetensors").stdout)
+            self.assertEqual(summary["trigger_words"], words)
+
+    def test_it_is_small_and_has_the_networks_for_metrics(self):
+        self.assertLess(sum(path.stat().st_size for path in MODEL.rglob("*") if path.is_file()), MAX_BYTES)
+        for network in ("clip", "dino"):
+            for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
+                self.assertTrue((MODEL / network / file).exists(), f"{network}/{file}")
+
+
+if __name__ == "__main__":
+    harness.main()
