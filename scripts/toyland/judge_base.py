@@ -106,7 +106,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     options = ("-m", arguments.model)
-    write_sheet(sheet_rows(arguments.out, options), arguments.sheet or arguments.out / "sheet.png", columns=2)
+    write_sheet(sheet_rows(arguments.out, options), arguments.sheet or arguments.out / "sheet.png", columns=4)
     if not arguments.only_sheet:
         report = name_pictures(arguments.model, arguments.out, arguments.prompts, options)
         (arguments.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")

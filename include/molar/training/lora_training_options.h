@@ -69,9 +69,9 @@ struct LoraTrainingOptions {
   std::filesystem::path output;  ///< a .safetensors file
   LoraFormat format = LoraFormat::kKohya;
   at::ScalarType save_dtype = at::kFloat;  ///< of the factors in the file
-  int64_t checkpoint_every = 100;  ///< steps; 0: only when stopped
-  int64_t sample_every = 0;        ///< steps; 0: no sample pictures
-  bool start_anew = false;         ///< replaces what an earlier run left
+  int64_t checkpoint_every = 100;          ///< steps; 0: only when stopped
+  int64_t sample_every = 0;                ///< steps; 0: no sample pictures
+  bool start_anew = false;                 ///< replaces what an earlier run left
 
   double effective_alpha() const { return alpha.value_or(static_cast<double>(rank)); }
   /// Throws ConfigError that names the option, what was wanted and what was found.
