@@ -13,7 +13,7 @@ import world
 from train_data import to_model_range
 
 BATCH = 50
-NAMING_CAPTIONS = 16  # of each class
+NAMING_CAPTIONS = 512  # of each class: they differ in colour, place and wording, as pictures do
 NAMING_SEED = 1_000_000  # of their scenes
 
 
@@ -23,6 +23,7 @@ class ImageTextPair:
     def __init__(self, model: Path):
         self.pair = CLIPModel.from_pretrained(model / "clip", dtype=torch.float32).eval()
         self.tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+        self.scale = float(self.pair.logit_scale.detach().exp())
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
@@ -51,16 +52,18 @@ class VisionTransformer:
 
 
 class Namer:
-    """Names the class of a picture: the one whose captions' mean embedding is nearest."""
+    """Names the class of a picture: the likeliest, where each of a class's captions is equally likely and the pair's
+    scaled cosine is the logarithm of a picture's likelihood under a caption."""
 
     def __init__(self, pair: ImageTextPair):
         self.pair, self.classes = pair, list(world.CLASSES)
-        self.names = torch.stack([self.pair.embed_texts(self.captions(name)).mean(dim=0) for name in self.classes])
+        self.captions_of = [self.pair.embed_texts(self.captions(name)) for name in self.classes]  # [N, D] each
 
     @staticmethod
     def captions(name: str) -> list[str]:
         return [world.caption(world.class_scene(name, NAMING_SEED + k)) for k in range(NAMING_CAPTIONS)]
 
     def name(self, pixels: np.ndarray) -> list[str]:
-        nearest = (self.pair.embed_pictures(pixels) @ F.normalize(self.names, dim=-1).T).argmax(dim=1)
-        return [self.classes[k] for k in nearest.tolist()]
+        pictures = self.pair.embed_pictures(pixels) * self.pair.scale
+        scores = torch.stack([(pictures @ captions.T).logsumexp(dim=1) for captions in self.captions_of], dim=1)
+        return [self.classes[k] for k in scores.argmax(dim=1).tolist()]
