@@ -169,8 +169,10 @@ class Resuming(CliTest):
         whole = self.uninterrupted()
         draw, num_kills = random.Random(11), 0
         for _ in range(200):
-            process = self.start(*self.LONG, *self.OFTEN)
-            time.sleep(draw.uniform(0.1, 3.0))
+            process = self.start(*self.LONG, *self.OFTEN, "--json")
+            for _ in range(draw.randrange(12)):  # steps; by the clock a fast machine would be finished before
+                process.stdout.readline()
+            time.sleep(draw.uniform(0, 0.1))
             process.kill()
             if process.wait() == 0:
                 break
@@ -178,7 +180,7 @@ class Resuming(CliTest):
             left = {p.name for p in self.folder.iterdir() if p.is_file()}
             self.assertLessEqual(left - {"dog.safetensors", "dog.checkpoint.safetensors"},
                                  {name for name in left if ".molar" in name or name.startswith(".")}, "half-written files")
-        self.assertGreater(num_kills, 0)
+        self.assertGreater(num_kills, 3)
         self.run_ok(*self.LONG)
         self.assertEqual(tensors_of(self.folder / "dog.safetensors"), whole)
 
