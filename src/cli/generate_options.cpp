@@ -64,14 +64,8 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   image.value("--strength", o.strength, "X",
               "How far the picture is drawn anew, above 0 to 1 (0.8; 1.0 with --mask)");
 
+  register_model_options(app, o.model);
   OptionBinder model(app, "Model");
-  model.value("-m,--model", o.model, "PATH",
-              "Diffusers folder or single .safetensors file (the bundled model)");
-  model.value("--vae", o.vae, "PATH", "Another VAE");
-  model.value("--tokenizer", o.tokenizer, "DIR", "Another tokenizer");
-  model.value(
-      "--prediction-type", o.prediction_type, "TYPE",
-      "epsilon, v_prediction or sample: for single files that do not say (the model's own)");
   model.value("--dtype", o.dtype, "TYPE",
               "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
   model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
@@ -154,13 +148,6 @@ void check_merge(const std::string& merge) {
   resolve_merge_method(merge, /*has_hypernetwork=*/true);  // throws for an unknown name
 }
 
-void check_prediction_type(const std::string& type) {
-  static const std::vector<std::string> kTypes = {"epsilon", "v_prediction", "sample"};
-  if (std::find(kTypes.begin(), kTypes.end(), type) == kTypes.end())
-    throw ConfigError(fmt::format("--prediction-type '{}': wanted {}{}", type,
-                                  fmt::join(kTypes, ", "), suggestion(type, kTypes)));
-}
-
 void check_seed(const GenerationRequest& request) {
   constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
   if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() -
@@ -218,13 +205,7 @@ GenerationRequest resolve_request(const GenerateOptions& options,
 ModelRequest resolve_model(const GenerateOptions& options,
                            const std::optional<RecordedRequest>& recorded) {
   ModelRequest model = recorded ? recorded->model : ModelRequest{};
-  take(options.model, model.model);
-  take(options.vae, model.vae);
-  take(options.tokenizer, model.tokenizer);
-  if (options.prediction_type) check_prediction_type(*options.prediction_type);
-  take(options.prediction_type, model.prediction_type);
-  model.clip_vocabulary = clip_vocabulary();
-  if (model.model.empty()) model.model = require_bundled_model();
+  take_model(options.model, model);
   model.compute.device = parse_device(options.machine.device.value_or("auto"));
   if (options.dtype || !recorded)
     model.compute.dtype = parse_dtype(options.dtype.value_or("auto"), model.compute.device);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "machine_options.h"
+#include "model_options.h"
 #include "molar/core/atomic_file.h"
 #include "molar/pipeline/generation_request.h"
 #include "molar/pipeline/run_record.h"
@@ -24,8 +25,8 @@ struct GenerateOptions {
   std::optional<std::string> prompt, negative_prompt, prompt_2, negative_prompt_2;
   std::optional<PromptSyntax> prompt_syntax;
   std::optional<int64_t> clip_skip;
-  std::optional<std::filesystem::path> model, vae, tokenizer;
-  std::optional<std::string> prediction_type, dtype;
+  ModelOptions model;
+  std::optional<std::string> dtype;
   bool vae_tiling = false;
   std::optional<LoraUse> subject, style;
   std::vector<LoraUse> loras;

@@ -14,7 +14,6 @@
 #include "molar/training/lora_training.h"
 #include "option_binder.h"
 #include "progress_display.h"
-#include "resources.h"
 #include "result_stream.h"
 #include "signals.h"
 
@@ -39,14 +38,8 @@ void register_data_options(CLI::App& app, TrainLoraOptions& o) {
              "Side of the square that is cut out of each picture (the model's own)");
   data.flag("--flip", o.flip, "Mirror half of the pictures, drawn anew each time");
 
+  register_model_options(app, o.model);
   OptionBinder model(app, "Model");
-  model.value("-m,--model", o.model, "PATH",
-              "Diffusers folder or single .safetensors file (the bundled model)");
-  model.value("--vae", o.vae, "PATH", "Another VAE");
-  model.value("--tokenizer", o.tokenizer, "DIR", "Another tokenizer");
-  model.value(
-      "--prediction-type", o.prediction_type, "TYPE",
-      "epsilon, v_prediction or sample: for single files that do not say (the model's own)");
   model.value("--dtype", o.dtype, "f32|bf16",
               "Type of the frozen model; the LoRA is trained in f32 (f32)");
 }
@@ -170,11 +163,7 @@ LoraTrainingOptions resolve_training(const TrainLoraOptions& o) {
 
 ModelRequest resolve_training_model(const TrainLoraOptions& o, const LoraTrainingOptions& t) {
   ModelRequest model;
-  model.model = o.model ? *o.model : require_bundled_model();
-  take(o.vae, model.vae);
-  take(o.tokenizer, model.tokenizer);
-  take(o.prediction_type, model.prediction_type);
-  model.clip_vocabulary = clip_vocabulary();
+  take_model(o.model, model);
   model.compute = t.compute;
   return model;
 }

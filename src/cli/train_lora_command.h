@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "machine_options.h"
+#include "model_options.h"
 #include "molar/core/log.h"
 #include "run_options.h"
 
@@ -23,8 +24,8 @@ struct TrainLoraOptions {
   std::optional<int64_t> resolution;
   bool flip = false;
 
-  std::optional<std::filesystem::path> model, vae, tokenizer;
-  std::optional<std::string> prediction_type, dtype;
+  ModelOptions model;
+  std::optional<std::string> dtype;
 
   std::optional<int64_t> rank;
   std::optional<double> alpha;

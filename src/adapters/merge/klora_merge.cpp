@@ -47,9 +47,8 @@ MergedLora merge_klora(const std::vector<MergeInput>& inputs, const MergeOptions
   MergedLora merged = merge_layers(
       inputs, options, [&](const LayerName& name, const std::vector<LayerTerm>& terms) {
         if (!is_attention(name)) return MergedLayer{summed_matrices(terms), {.rule = "sum"}};
-        const bool subject_first = terms[0].role == LoraRole::kSubject;
-        const LayerTerm& subject = terms[subject_first ? 0 : 1];
-        sizes.emplace(name, measure(*subject.layer, *terms[subject_first ? 1 : 0].layer));
+        const LayerTerm& subject = term_of(terms, LoraRole::kSubject);
+        sizes.emplace(name, measure(*subject.layer, *term_of(terms, LoraRole::kStyle).layer));
         return MergedLayer{strong_matrices(subject), {.rule = "subject throughout"}};
       });
   double all_subject = 0, all_style = 0;

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -25,6 +26,10 @@ MergedLora merge_layers(const std::vector<MergeInput>& inputs, const MergeOption
     merged.layers.emplace(name, std::move(layer.how));
   }
   return merged;
+}
+
+const LayerTerm& term_of(const std::vector<LayerTerm>& terms, LoraRole role) {
+  return *std::ranges::find(terms, role, &LayerTerm::role);
 }
 
 LoraMatrices strong_matrices(const LayerTerm& term) {

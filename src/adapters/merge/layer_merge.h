@@ -28,6 +28,9 @@ using LayerRule = std::function<MergedLayer(const LayerName& name, const std::ve
 MergedLora merge_layers(const std::vector<MergeInput>& inputs, const MergeOptions& options,
                         const LayerRule& rule);
 
+/// The one term of a role that the method's row asks for.
+const LayerTerm& term_of(const std::vector<LayerTerm>& terms, LoraRole role);
+
 /// A term's factors with its strength in `down`.
 LoraMatrices strong_matrices(const LayerTerm& term);
 

@@ -28,9 +28,8 @@ MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptio
       inputs, options, [&](const LayerName& name, const std::vector<LayerTerm>& terms) {
         if (network.covers(name, terms[0].layer->weight_shape)) {
           ++num_predicted;
-          const bool subject_first = terms[0].role == LoraRole::kSubject;
-          const LayerTerm& subject = terms[subject_first ? 0 : 1];
-          const LayerTerm& style = terms[subject_first ? 1 : 0];
+          const LayerTerm& subject = term_of(terms, LoraRole::kSubject);
+          const LayerTerm& style = term_of(terms, LoraRole::kStyle);
           const LoraMatrices s = subject.layer->matrices(), t = style.layer->matrices();
           const Tensor coefficients = network.coefficients(s, t);
           return MergedLayer{side_by_side({weighed(subject, s, coefficients[0]),

@@ -9,9 +9,8 @@ MergedLora merge_np(const std::vector<MergeInput>& inputs, const MergeOptions& o
   const double share = options.projection / (1 + options.projection);
   return merge_layers(
       inputs, options, [&](const LayerName& /*name*/, const std::vector<LayerTerm>& terms) {
-        const bool subject_first = terms[0].role == LoraRole::kSubject;
-        const LayerTerm& style_term = terms[subject_first ? 1 : 0];
-        LoraMatrices subject = strong_matrices(terms[subject_first ? 0 : 1]);
+        const LayerTerm& style_term = term_of(terms, LoraRole::kStyle);
+        LoraMatrices subject = strong_matrices(term_of(terms, LoraRole::kSubject));
         const Tensor basis = row_space(style_term.layer->matrices().down);
         subject.down =
             subject.down - share * at::matmul(at::matmul(subject.down, basis), basis.t());
