@@ -35,7 +35,9 @@ class CheckpointFunction final : public torch::autograd::Function<CheckpointFunc
       leaves.push_back(saved.detach().requires_grad_(saved.requires_grad()));
     {
       const at::AutoGradMode with_gradients(true);
-      torch::autograd::backward({part(leaves)}, gradients);
+      const Tensor again = part(leaves);
+      // A part without parameters of its own to learn, at the start of the network, has none.
+      if (again.requires_grad()) torch::autograd::backward({again}, gradients);
     }
     variable_list result = {Tensor(), Tensor()};  // of the anchor and of the part
     for (const Tensor& leaf : leaves) result.push_back(leaf.grad());
