@@ -116,12 +116,14 @@ def main() -> int:
     layers = write_lora(subject, args.rank, 1)
     write_lora(style, args.rank, 2)
     write_network(network)
+    merged = args.out / "merged.safetensors"
     merge = [str(args.molar), "merge", "--subject", str(subject), "--style", str(style), "--method", "lorarar", "--hypernet",
-             str(network), "-o", str(args.out / "merged.safetensors"), "--on-exist", "overwrite", "-q"]
+             str(network), "-o", str(merged), "-q"]
     naive = [sys.executable, "-c", NAIVE, str(subject), str(style), str(network)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MOLAR_")}
     ours, theirs, ours_mib, theirs_mib, computing = [], [], [], [], []
     for turn in range(args.n + 1):
+        merged.unlink(missing_ok=True)  # giving an old file's pages back is not part of a merge
         a = measured(merge, environment)
         b = measured(naive, environment)
         if turn == 0:

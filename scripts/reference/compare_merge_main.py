@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from train_lora_reference import generator
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 FAMILIES = ("sd15", "sd21", "sdxl")
@@ -73,13 +74,15 @@ def merge_ties(subject: Change, style: Change) -> Change:
 
 
 class Dare:
-    """Draws in the order of the layers' names, both changes of one at once."""
+    """Draws in the order of the layers' names, both changes of one at once, from a generator for each layer."""
 
     def __init__(self):
-        self.generator = torch.Generator().manual_seed(0)
+        self.number = 0
 
     def __call__(self, subject: Change, style: Change) -> Change:
-        kept = torch.empty(2, *subject.shape).uniform_(0, 1, generator=self.generator).numpy() < DENSITY
+        draws = generator(seed=0, stream=0, index=self.number)
+        self.number += 1
+        kept = torch.empty(2, *subject.shape).uniform_(0, 1, generator=draws).numpy() < DENSITY
         total = SUBJECT * subject * kept[0] / DENSITY + STYLE * style * kept[1] / DENSITY
         return best_of_rank(total, sum(RANKS.values()))
 

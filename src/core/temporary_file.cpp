@@ -74,7 +74,17 @@ void TemporaryFile::write(std::string_view bytes) {
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("write", target_);
     bytes.remove_prefix(static_cast<size_t>(written));
+    start_writing_back(written);
   }
+}
+
+/// The disk works while the rest is still being made, so that less is left to wait for in sync().
+void TemporaryFile::start_writing_back(int64_t num_bytes) {
+  constexpr int64_t kPortion = int64_t{16} << 20;
+  waiting_bytes_ += num_bytes;
+  if (waiting_bytes_ < kPortion) return;
+  ::sync_file_range(descriptor_, 0, 0, SYNC_FILE_RANGE_WRITE);  // a hint; sync() is what counts
+  waiting_bytes_ = 0;
 }
 
 void TemporaryFile::sync() {

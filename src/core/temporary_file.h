@@ -1,6 +1,7 @@
 /// A file that does not exist until it is given a name.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -35,10 +36,12 @@ class TemporaryFile {
  private:
   bool open_unnamed();
   void open_named();
+  void start_writing_back(int64_t num_bytes);
 
   std::filesystem::path target_;
   std::string name_;  // empty while unnamed
   int descriptor_ = -1;
+  int64_t waiting_bytes_ = 0;  // written since the disk was last told to start
 };
 
 }  // namespace molar

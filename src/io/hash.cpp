@@ -40,16 +40,11 @@ class Sha256 {
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
 
-}  // namespace
-
-std::string sha256_hex(std::string_view bytes) {
-  Sha256 hash;
-  hash.update(bytes);
-  return hash.hex();
-}
-
-std::string sha256_file(const std::filesystem::path& path) {
+/// Of the bytes from `start` on. Read, not mapped: a mapping would count as memory in use.
+std::string sha256_from(const std::filesystem::path& path, uint64_t start) {
   const InputFile file(path);
+  if (::lseek(file.descriptor(), static_cast<off_t>(start), SEEK_SET) < 0)
+    throw FileError(fmt::format("cannot read '{}': {}", path.string(), std::strerror(errno)));
   Sha256 hash;
   std::vector<char> buffer(1 << 20);
   while (true) {
@@ -62,8 +57,19 @@ std::string sha256_file(const std::filesystem::path& path) {
   }
 }
 
+}  // namespace
+
+std::string sha256_hex(std::string_view bytes) {
+  Sha256 hash;
+  hash.update(bytes);
+  return hash.hex();
+}
+
+std::string sha256_file(const std::filesystem::path& path) { return sha256_from(path, 0); }
+
 std::string sha256_safetensors_data(const std::filesystem::path& path) {
-  return sha256_hex(SafetensorsFile::open(path).data_bytes());
+  const uint64_t data_bytes = SafetensorsFile::open(path).data_bytes().size();
+  return sha256_from(path, std::filesystem::file_size(path) - data_bytes);
 }
 
 }  // namespace molar
