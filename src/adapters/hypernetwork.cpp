@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "molar/core/error.h"
+#include "molar/core/finite.h"
 #include "molar/io/safetensors.h"
 
 namespace molar {
@@ -29,12 +30,13 @@ std::string_view head_number(std::string_view key, std::string_view suffix) {
 }
 
 /// A tensor of the network in float32. A size of -1 may be anything above 0.
-Tensor take_tensor(const SafetensorsFile& file, const std::string& name,
-                   const std::vector<int64_t>& wanted) {
-  if (!file.entries().contains(name))
-    throw FileError(fmt::format("'{}' is no whole hypernetwork: tensor '{}' is missing",
-                                file.path().string(), name));
-  const Tensor stored = file.tensor(name);
+Tensor take_tensor(const StateDict& tensors, const std::filesystem::path& path,
+                   const std::string& name, const std::vector<int64_t>& wanted) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end())
+    throw FileError(
+        fmt::format("'{}' is no whole hypernetwork: tensor '{}' is missing", path.string(), name));
+  const Tensor& stored = found->second;
   bool fits = at::isFloatingType(stored.scalar_type()) &&
               stored.dim() == static_cast<int64_t>(wanted.size());
   for (size_t i = 0; fits && i < wanted.size(); ++i)
@@ -44,12 +46,12 @@ Tensor take_tensor(const SafetensorsFile& file, const std::string& name,
     throw FileError(
         fmt::format("hypernetwork '{}': tensor '{}' is {} {}, wanted {} (-1: any) of a "
                     "floating-point type",
-                    file.path().string(), name, dtype_name(stored.scalar_type()),
+                    path.string(), name, dtype_name(stored.scalar_type()),
                     shape_string(stored.sizes()), shape_string(wanted)));
   const Tensor values = stored.to(at::kFloat);
-  if (!values.isfinite().all().item<bool>())
-    throw FileError(fmt::format("hypernetwork '{}': tensor '{}' holds NaN or infinity",
-                                file.path().string(), name));
+  if (!is_finite(values))
+    throw FileError(
+        fmt::format("hypernetwork '{}': tensor '{}' holds NaN or infinity", path.string(), name));
   return values;
 }
 
@@ -72,41 +74,7 @@ Hypernetwork Hypernetwork::load(const std::filesystem::path& path) {
         fmt::format("'{}' is no hypernetwork: wanted tensors 'input_1.weight' and '{}' "
                     "(a published .pth becomes one by scripts/convert_hypernet)",
                     path.string(), kOutputWeight));
-  Hypernetwork network;
-  network.path_ = path;
-  network.weight_ = take_tensor(file, kOutputWeight, {kNumRoles, -1});
-  network.bias_ = take_tensor(file, kOutputBias, {kNumRoles}).unsqueeze(1);
-  const int64_t hidden = network.weight_.size(1);
-  for (const auto& [name, entry] : file.entries()) {
-    if (name == kOutputWeight || name == kOutputBias) continue;
-    if (!head_number(name, kBias).empty()) {
-      take_tensor(file, name, {hidden});
-      continue;
-    }
-    const std::string_view number = head_number(name, kWeight);
-    if (number.empty())
-      throw FileError(
-          fmt::format("hypernetwork '{}': tensor '{}' is unknown, wanted input_k and "
-                      "output.1 with .weight and .bias",
-                      path.string(), name));
-    const Tensor weight = take_tensor(file, name, {hidden, -1});
-    if (weight.size(1) % kNumRoles != 0)
-      throw FileError(
-          fmt::format("hypernetwork '{}': '{}' reads {} values; wanted an even number, "
-                      "a column of the subject's change and one of the style's",
-                      path.string(), name, weight.size(1)));
-    const auto halves = weight.chunk(kNumRoles, 1);
-    const Tensor bias = take_tensor(file, fmt::format("{}{}{}", kHead, number, kBias), {hidden});
-    const Head head{halves[0], halves[1], bias.unsqueeze(1)};
-    if (!network.heads_.emplace(halves[0].size(1), head).second)
-      throw FileError(fmt::format("hypernetwork '{}': two heads for layers of width {}",
-                                  path.string(), halves[0].size(1)));
-  }
-  for (const auto& [name, entry] : file.entries())
-    if (const auto number = head_number(name, kBias);
-        !number.empty() && !file.entries().contains(fmt::format("{}{}{}", kHead, number, kWeight)))
-      throw FileError(
-          fmt::format("hypernetwork '{}': '{}' has no weight beside it", path.string(), name));
+  Hypernetwork network = from_tensors(file.state_dict(), path);
   if (const auto found = file.metadata().find(kKeyValueEntry); found != file.metadata().end()) {
     if (found->second != "sum" && found->second != "mean")
       throw FileError(fmt::format("hypernetwork '{}': metadata '{}' is '{}', wanted sum or mean",
@@ -116,9 +84,54 @@ Hypernetwork Hypernetwork::load(const std::filesystem::path& path) {
   return network;
 }
 
+Hypernetwork Hypernetwork::from_tensors(const StateDict& tensors,
+                                        const std::filesystem::path& path) {
+  Hypernetwork network;
+  network.path_ = path;
+  network.weight_ = take_tensor(tensors, path, kOutputWeight, {kNumRoles, -1});
+  network.bias_ = take_tensor(tensors, path, kOutputBias, {kNumRoles}).unsqueeze(1);
+  const int64_t hidden = network.weight_.size(1);
+  for (const auto& [name, tensor] : tensors) {
+    if (name == kOutputWeight || name == kOutputBias) continue;
+    if (!head_number(name, kBias).empty()) {
+      take_tensor(tensors, path, name, {hidden});
+      continue;
+    }
+    const std::string_view number = head_number(name, kWeight);
+    if (number.empty())
+      throw FileError(
+          fmt::format("hypernetwork '{}': tensor '{}' is unknown, wanted input_k and "
+                      "output.1 with .weight and .bias",
+                      path.string(), name));
+    const Tensor weight = take_tensor(tensors, path, name, {hidden, -1});
+    if (weight.size(1) % kNumRoles != 0)
+      throw FileError(
+          fmt::format("hypernetwork '{}': '{}' reads {} values; wanted an even number, "
+                      "a column of the subject's change and one of the style's",
+                      path.string(), name, weight.size(1)));
+    const auto halves = weight.chunk(kNumRoles, 1);
+    const Tensor bias =
+        take_tensor(tensors, path, fmt::format("{}{}{}", kHead, number, kBias), {hidden});
+    const Head head{halves[0], halves[1], bias.unsqueeze(1)};
+    if (!network.heads_.emplace(halves[0].size(1), head).second)
+      throw FileError(fmt::format("hypernetwork '{}': two heads for layers of width {}",
+                                  path.string(), halves[0].size(1)));
+  }
+  for (const auto& [name, tensor] : tensors)
+    if (const auto number = head_number(name, kBias);
+        !number.empty() && !tensors.contains(fmt::format("{}{}{}", kHead, number, kWeight)))
+      throw FileError(
+          fmt::format("hypernetwork '{}': '{}' has no weight beside it", path.string(), name));
+  return network;
+}
+
+bool is_predictable_layer(const LayerName& name) {
+  return name.component == "unet" &&
+         (name.module.ends_with(".to_q") || name.module.ends_with(".to_out.0"));
+}
+
 bool Hypernetwork::covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const {
-  return name.component == "unet" && weight_shape.size() == 2 &&
-         (name.module.ends_with(".to_q") || name.module.ends_with(".to_out.0")) &&
+  return is_predictable_layer(name) && weight_shape.size() == 2 &&
          heads_.contains(weight_shape.front());
 }
 

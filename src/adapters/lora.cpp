@@ -209,7 +209,7 @@ void LoraLayer::add_delta_to_(const Tensor& weight, double strength) const {
 
 LoraMatrices LoraLayer::matrices() const {
   const LoraMatrices unscaled = unscaled_matrices(*this);
-  return {.down = unscaled.down * scale, .up = unscaled.up};
+  return {.down = scale == 1 ? unscaled.down : unscaled.down * scale, .up = unscaled.up};
 }
 
 std::vector<Tensor> LoraLayer::tensors() const {

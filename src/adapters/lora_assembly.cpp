@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "molar/core/error.h"
+#include "molar/core/finite.h"
 
 namespace molar {
 namespace {
@@ -52,8 +53,7 @@ void check_numbers(const LoraFactor& factor, const std::string& file) {
     throw FileError(
         fmt::format("'{}': '{}' has shape {}, wanted a matrix or a convolution's kernel", file,
                     factor.key, shape_string(tensor.sizes())));
-  // Summed in double, finite numbers cannot overflow.
-  if (!std::isfinite(tensor.to(at::kFloat).sum(at::kDouble).item<double>()))
+  if (!is_finite(tensor))
     throw FileError(fmt::format("'{}' is broken: '{}' holds NaN or infinity", file, factor.key));
 }
 

@@ -18,6 +18,25 @@ LoraLayer plain_layer(const LoraMatrices& matrices, std::vector<int64_t> weight_
   return {.factors = std::move(factors), .scale = 1.0, .weight_shape = std::move(weight_shape)};
 }
 
+LoraLayer plain_layer(const std::vector<LoraMatrices>& parts, std::vector<int64_t> weight_shape,
+                      at::ScalarType dtype) {
+  if (parts.size() == 1) return plain_layer(parts.front(), std::move(weight_shape), dtype);
+  int64_t rank = 0;
+  for (const LoraMatrices& part : parts) rank += part.down.size(0);
+  const LoraMatrices first = parts.front();
+  const LoraMatrices sum{
+      .down = at::empty({rank, first.down.size(1)}, first.down.options().dtype(dtype)),
+      .up = at::empty({first.up.size(0), rank}, first.up.options().dtype(dtype))};
+  int64_t place = 0;
+  for (const LoraMatrices& part : parts) {
+    const int64_t own = part.down.size(0);
+    sum.down.narrow(0, place, own).copy_(part.down);
+    sum.up.narrow(1, place, own).copy_(part.up);
+    place += own;
+  }
+  return plain_layer(sum, std::move(weight_shape), dtype);
+}
+
 LoraLayer as_plain_layer(const LoraLayer& layer, at::ScalarType dtype) {
   const auto* factors = std::get_if<LowRankFactors>(&layer.factors);
   const bool is_plain = factors != nullptr && !factors->mid.defined() && layer.scale == 1.0 &&

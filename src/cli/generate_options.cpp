@@ -35,14 +35,18 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
                "Leave out the last N text layers, as diffusers counts (the model's own)");
 
   OptionBinder lora(app, "LoRA");
-  lora.value("--subject", o.subject, "FILE[@W]", "LoRA of the subject, with strength W (1.0)");
-  lora.value("--style", o.style, "FILE[@W]", "LoRA of the style, with strength W (1.0)");
-  lora.list("--lora", o.loras, "FILE[@W]", "Another LoRA, joins after the merge; repeatable");
+  lora.value("--subject", o.subject, "FILE[@W[:BLOCK=W,...]]",
+             "LoRA of the subject, with strength W (1.0), of single blocks too (MID=0.5,OUT=0)");
+  lora.value("--style", o.style, "FILE[@W[:BLOCK=W,...]]", "LoRA of the style, the same");
+  lora.list("--lora", o.loras, "FILE[@W[:BLOCK=W,...]]",
+            "Another LoRA, joins after the merge; repeatable");
   lora.value("--merge", o.merge, "METHOD",
              fmt::format("How subject and style are merged: {} (auto)",
                          fmt::join(merge_method_names(), ", ")));
   lora.value("--hypernet", o.hypernetwork, "FILE",
              "Hypernetwork that predicts the merge (hypernet.safetensors beside the model)");
+  lora.value("--coefficients", o.coefficients, "FILE",
+             "--merge ziplora: what molar train ziplora learnt for the two files");
   lora.flag("--allow-partial-lora", o.allow_partial_lora,
             "A LoRA key that fits nothing is a warning, not an error");
 
@@ -134,18 +138,8 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
   if (!o.loras.empty()) adapters.loras = o.loras;
   take(o.merge, adapters.merge);
   take(o.hypernetwork, adapters.hypernetwork);
+  take(o.coefficients, adapters.coefficients);
   adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
-}
-
-/// Names that later versions will know; saying so is better than "unknown".
-constexpr std::string_view kLaterMergeMethods[] = {"ziplora"};
-
-void check_merge(const std::string& merge) {
-  if (std::find(std::begin(kLaterMergeMethods), std::end(kLaterMergeMethods), merge) !=
-      std::end(kLaterMergeMethods))
-    throw ConfigError(fmt::format("--merge '{}' is not built yet; wanted {}", merge,
-                                  fmt::join(merge_method_names(), ", ")));
-  resolve_merge_method(merge, /*has_hypernetwork=*/true);  // throws for an unknown name
 }
 
 void check_seed(const GenerationRequest& request) {
@@ -197,7 +191,8 @@ GenerationRequest resolve_request(const GenerateOptions& options,
   else if (!recorded)
     request.seed = random_seed();
   request.validate();
-  check_merge(request.adapters.merge);
+  // An unknown name is told before the model is loaded.
+  resolve_merge_method(request.adapters.merge, {.hypernetwork = true, .coefficients = true});
   check_seed(request);
   return request;
 }

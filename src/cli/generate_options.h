@@ -31,7 +31,7 @@ struct GenerateOptions {
   std::optional<LoraUse> subject, style;
   std::vector<LoraUse> loras;
   std::optional<std::string> merge;
-  std::optional<std::filesystem::path> hypernetwork;
+  std::optional<std::filesystem::path> hypernetwork, coefficients;
   bool allow_partial_lora = false;
   std::optional<std::string> sampler;
   std::optional<int64_t> steps, width, height, count;

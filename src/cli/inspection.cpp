@@ -13,6 +13,7 @@
 
 #include "molar/adapters/hypernetwork.h"
 #include "molar/adapters/lora_summary.h"
+#include "molar/adapters/merge/merge_coefficients.h"
 #include "molar/core/error.h"
 #include "molar/io/checkpoint.h"
 #include "molar/io/file.h"
@@ -102,7 +103,21 @@ Inspection inspect_lora(const fs::path& path) {
   return inspection;
 }
 
-// ---- hypernetworks
+// ---- what merges are weighed by
+
+Inspection inspect_coefficients(const fs::path& path) {
+  const MergeCoefficients coefficients = MergeCoefficients::load(path);
+  Inspection inspection{path, {}, {}};
+  inspection.fields = {{"kind", "merge coefficients"},
+                       {"num_layers", coefficients.layers.size()},
+                       {"subject_sha256", coefficients.subject_sha256},
+                       {"style_sha256", coefficients.style_sha256}};
+  inspection.text = fmt::format(
+      "kind: merge coefficients (for --merge ziplora of two files)\nlayers: {}\nsubject: sha256 "
+      "{}\nstyle: sha256 {}\n",
+      coefficients.layers.size(), coefficients.subject_sha256, coefficients.style_sha256);
+  return inspection;
+}
 
 Inspection inspect_hypernetwork(const fs::path& path) {
   const Hypernetwork network = Hypernetwork::load(path);
@@ -189,7 +204,8 @@ Inspection inspect_file(const fs::path& path) try {
   if (head.size() > 8 && head[8] == '{') {
     const SafetensorsFile file = SafetensorsFile::open(path);
     if (is_lora(file)) return inspect_lora(path);
-    return is_hypernetwork(file) ? inspect_hypernetwork(path) : inspect_model(path);
+    if (is_hypernetwork(file)) return inspect_hypernetwork(path);
+    return is_merge_coefficients(file) ? inspect_coefficients(path) : inspect_model(path);
   }
   if (head.starts_with(kJpegMagic)) return inspect_picture(path, "JPEG");
   if (head.starts_with(kBmpMagic)) return inspect_picture(path, "BMP");

@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <future>
 #include <set>
 
 #include "molar/adapters/layer_skeleton.h"
@@ -16,6 +17,8 @@
 #include "molar/adapters/merge/merge_method.h"
 #include "molar/adapters/merge/merge_report.h"
 #include "molar/core/error.h"
+#include "molar/core/finite.h"
+#include "molar/core/parallel_tasks.h"
 #include "molar/io/hash.h"
 #include "molar/io/safetensors.h"
 #include "option_binder.h"
@@ -106,6 +109,7 @@ void refuse_idle_options(const MergeCommandOptions& o, const std::string& method
     std::set<std::string> methods;
   };
   const Row rows[] = {{"--hypernet", o.hypernetwork.has_value(), {"lorarar"}},
+                      {"--coefficients", o.coefficients.has_value(), {"ziplora"}},
                       {"--key-value", o.key_value.has_value(), {"lorarar"}},
                       {"--density", o.density.has_value(), {"ties", "dare"}},
                       {"--seed", o.seed.has_value(), {"dare"}},
@@ -116,18 +120,29 @@ void refuse_idle_options(const MergeCommandOptions& o, const std::string& method
                                     method, fmt::join(methods, " and ")));
 }
 
+std::vector<std::string> hash_all(const std::vector<MergeInput>& inputs) {
+  std::vector<std::string> hashes;
+  for (const MergeInput& input : inputs)
+    hashes.push_back(sha256_safetensors_data(input.weights.path));
+  return hashes;
+}
+
 /// Every layer as plain factors of `dtype`, as files hold them.
 LoraWeights as_file_factors(const LoraWeights& merged, at::ScalarType dtype) {
   LoraWeights plain;
-  for (const auto& [name, layer] : merged.layers) {
-    const auto [found, is_new] = plain.layers.emplace(name, as_plain_layer(layer, dtype));
-    for (const Tensor& factor : found->second.tensors())
-      if (!factor.isfinite().all().item<bool>())
+  std::vector<std::pair<LayerName, LoraLayer*>> layers;
+  for (const auto& [name, layer] : merged.layers)
+    layers.emplace_back(name, &plain.layers.emplace(name, layer).first->second);
+  parallel_tasks(std::ssize(layers), [&](int64_t i) {
+    const auto& [name, layer] = layers[static_cast<size_t>(i)];
+    *layer = as_plain_layer(*layer, dtype);
+    for (const Tensor& factor : layer->tensors())
+      if (!is_finite(factor))
         throw Error(
             fmt::format("layer '{}' of {}: the merged factors do not fit {}; wanted a wider "
                         "--dtype or smaller strengths",
                         name.module, name.component, dtype_option(dtype)));
-  }
+  });
   return plain;
 }
 
@@ -152,11 +167,10 @@ std::string coefficients_digest(const MergedLora& merged) {
   return bytes.empty() ? "" : sha256_hex(bytes);
 }
 
-std::map<std::string, std::string> merge_metadata(const std::string& method, const fs::path& output,
-                                                  ModelFamily family,
-                                                  const std::vector<MergeInput>& inputs,
-                                                  const MergeOptions& options,
-                                                  const MergedLora& merged) {
+std::map<std::string, std::string> merge_metadata(
+    const std::string& method, const fs::path& output, ModelFamily family,
+    const std::vector<NamedUse>& uses, const std::vector<MergeInput>& inputs,
+    const std::vector<std::string>& hashes, const MergeOptions& options, const MergedLora& merged) {
   Json description = {{"schema", kSchema},
                       {"method", method},
                       {"layers", merged.summary()},
@@ -165,16 +179,19 @@ std::map<std::string, std::string> merge_metadata(const std::string& method, con
   if (options.hypernetwork != nullptr)
     description["hypernet_sha256"] = sha256_safetensors_data(options.hypernetwork->path());
   std::vector<std::string> parents;
-  for (const MergeInput& input : inputs) {
-    const std::string hash = sha256_safetensors_data(input.weights.path);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const MergeInput& input = inputs[i];
+    const std::string& hash = hashes[i];
     const LoraDocumentation words = read_lora_documentation(input.weights.metadata);
     parents.push_back(fmt::format("{} ({})", input.weights.path.stem().string(), hash));
-    description["inputs"].push_back({{"role", role_name(input.role)},
-                                     {"file", input.weights.path.filename().string()},
-                                     {"sha256", hash},
-                                     {"strength", input.strength},
-                                     {"trigger_words", words.trigger_words},
-                                     {"licence", words.licence}});
+    Json parent{{"role", role_name(input.role)},
+                {"file", input.weights.path.filename().string()},
+                {"sha256", hash},
+                {"strength", input.strength},
+                {"trigger_words", words.trigger_words},
+                {"licence", words.licence}};
+    if (!uses[i].use.blocks.empty()) parent["blocks"] = block_strengths_text(uses[i].use.blocks);
+    description["inputs"].push_back(std::move(parent));
   }
   std::map<std::string, std::string> metadata = family_metadata(family);
   metadata["molar.merge"] = description.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -213,9 +230,10 @@ void write_report(const fs::path& folder, const std::string& method,
 CLI::App* register_merge(CLI::App& program, MergeCommandOptions& o) {
   CLI::App* app = program.add_subcommand("merge", "Make one LoRA file of several");
   OptionBinder what(*app, "What");
-  what.value("--subject", o.subject, "FILE[@W]", "LoRA of the subject, with strength W (1.0)");
-  what.value("--style", o.style, "FILE[@W]", "LoRA of the style, with strength W (1.0)");
-  what.list("--lora", o.loras, "FILE[@W]", "A LoRA without a role; repeatable");
+  what.value("--subject", o.subject, "FILE[@W[:BLOCK=W,...]]",
+             "LoRA of the subject, with strength W (1.0), of single blocks too (MID=0.5,OUT=0)");
+  what.value("--style", o.style, "FILE[@W[:BLOCK=W,...]]", "LoRA of the style, the same");
+  what.list("--lora", o.loras, "FILE[@W[:BLOCK=W,...]]", "A LoRA without a role; repeatable");
   what.value("-m,--model", o.model, "PATH",
              "Model that the files must fit (SD 1.5, 2.1 or XL, as the files tell)");
   what.flag("--allow-partial-lora", o.allow_partial_lora,
@@ -226,6 +244,8 @@ CLI::App* register_merge(CLI::App& program, MergeCommandOptions& o) {
             fmt::format("{} (auto; concat for files without roles)",
                         fmt::join(merge_method_names(), ", ")));
   how.value("--hypernet", o.hypernetwork, "FILE", "lorarar: the hypernetwork");
+  how.value("--coefficients", o.coefficients, "FILE",
+            "ziplora: what molar train ziplora learnt for the two files");
   how.value("--key-value", o.key_value, "sum|mean",
             "lorarar: to_k and to_v (what the hypernetwork says, else sum)");
   how.value("--np-mu", o.projection, "X", "np: how far the subject leaves the style's rows (0.5)");
@@ -273,25 +293,33 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   MergeOptions merge = resolve_merge(o);
   std::optional<Hypernetwork> network;
   if (o.hypernetwork) merge.hypernetwork = &network.emplace(Hypernetwork::load(*o.hypernetwork));
-  const std::string method = resolve_merge_method(requested_method(o), network.has_value());
+  std::optional<MergeCoefficients> coefficients;
+  if (o.coefficients)
+    merge.coefficients = &coefficients.emplace(MergeCoefficients::load(*o.coefficients));
+  const std::string method = resolve_merge_method(
+      requested_method(o),
+      {.hypernetwork = network.has_value(), .coefficients = coefficients.has_value()});
   require_file_method(method);
   refuse_idle_options(o, method);
 
   const LayerSkeleton skeleton = skeleton_for(o, uses);
-  std::vector<MergeInput> inputs;
-  for (const auto& [role, use] : uses)
-    inputs.push_back(
-        {role, load_lora(use.file, skeleton.layers(), {.allow_partial = o.allow_partial_lora}),
-         use.weight});
+  std::vector<MergeInput> inputs(uses.size());
+  parallel_tasks(std::ssize(uses), [&](int64_t i) {
+    const auto& [role, use] = uses[static_cast<size_t>(i)];
+    inputs[static_cast<size_t>(i)] = {
+        role, load_lora(use.file, skeleton.layers(), {.allow_partial = o.allow_partial_lora}),
+        use.weight, layer_strengths(use.blocks, skeleton.layers())};
+  });
   merge.factors_dtype =
       o.dtype && *o.dtype != "auto" ? parse_dtype(*o.dtype, at::kCPU) : widest_dtype(inputs);
 
+  std::future<std::vector<std::string>> hashes = std::async(std::launch::async, hash_all, inputs);
   const MergedLora merged = merge_loras(method, inputs, merge);
   spdlog::info("merged {} files by '{}': {} layers", inputs.size(), method, merged.summary());
   const LoraWeights plain = as_file_factors(merged.weights, merge.factors_dtype);
   const ModelFamily family = skeleton.layers().family;
   std::map<std::string, std::string> metadata =
-      merge_metadata(method, *o.output, family, inputs, merge, merged);
+      merge_metadata(method, *o.output, family, uses, inputs, hashes.get(), merge, merged);
   add_rank_metadata(metadata, plain);
   const LoraFileContent content = spell_lora(plain, family, format, metadata);
   const fs::path path = write_safetensors(*o.output, on_exist, content.tensors, content.metadata);

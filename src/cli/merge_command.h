@@ -21,7 +21,7 @@ struct MergeCommandOptions {
   std::optional<LoraUse> subject, style;
   std::vector<LoraUse> loras;
   std::optional<std::string> method;
-  std::optional<std::filesystem::path> hypernetwork, model;
+  std::optional<std::filesystem::path> hypernetwork, coefficients, model;
   std::optional<std::string> key_value;
   std::optional<double> density, projection;
   std::optional<uint64_t> seed;

@@ -108,12 +108,15 @@ LoraUse parse_value(const std::string& option, const std::string& text) {
   if (text.empty()) refuse(option, text, "FILE or FILE@STRENGTH");
   const size_t at = text.rfind('@');
   if (at == std::string::npos) return {text, 1.0};
-  const std::string file = text.substr(0, at), strength = text.substr(at + 1);
+  const std::string file = text.substr(0, at), strengths = text.substr(at + 1);
+  const size_t colon = strengths.find(':');
+  const std::string strength = strengths.substr(0, colon);
   std::error_code ignored;  // a name that cannot be looked up is no file; opening it says why
   const bool file_exists = fs::exists(file, ignored), whole_exists = fs::exists(text, ignored);
   if (const auto weight = read_finite(strength); weight && (file_exists || !whole_exists)) {
     if (file.empty()) refuse(option, text, "a file before '@'");
-    return {file, *weight};
+    if (colon == std::string::npos) return {file, *weight};
+    return {file, *weight, parse_block_strengths(strengths.substr(colon + 1))};
   }
   if (file_exists && !whole_exists)
     refuse(option, text,

@@ -32,8 +32,9 @@ double parse_value(const std::string& option, const std::string& text);
 /// true, false, 1, 0, on, off, yes, no.
 template <>
 bool parse_value(const std::string& option, const std::string& text);
-/// FILE[@W]: what follows the last '@' is the strength where it is a number. A path that itself
-/// ends like that is meant where only it exists, or with its strength behind it ("a@2@1").
+/// FILE[@W[:BLOCK=W,...]]: what follows the last '@' is the strength where it is a number. A path
+/// that itself ends like that is meant where only it exists, or with its strength behind it
+/// ("a@2@1").
 template <>
 LoraUse parse_value(const std::string& option, const std::string& text);
 template <>

@@ -41,6 +41,15 @@ std::optional<Hypernetwork> load_hypernetwork(const AdapterRequest& request,
   return std::nullopt;
 }
 
+/// With the strengths of single blocks in its layers' scales.
+StackedLora stacked(const LoraWeights& weights, const LoraUse& use, const ModelLayers& layers) {
+  StackedLora lora{weights, use.weight};
+  for (const auto& [name, strength] : layer_strengths(use.blocks, layers))
+    if (const auto found = lora.weights.layers.find(name); found != lora.weights.layers.end())
+      found->second.scale *= strength;
+  return lora;
+}
+
 }  // namespace
 
 AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& layers)
@@ -48,28 +57,34 @@ AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& lay
   const auto load = [&](LoraRole role, const LoraUse& use) {
     LoraWeights weights = load_lora(use.file, layers, {.allow_partial = request.allow_partial});
     spdlog::info("{} {}: {} layers ({}), strength {}", role_name(role), use.file.string(),
-                 weights.layers.size(), weights.key_family, use.weight);
+                 weights.layers.size(), weights.key_family, strength_text(use));
     sources_.push_back({std::string(role_name(role)), use, std::move(weights)});
   };
   if (request.subject) load(LoraRole::kSubject, *request.subject);
   if (request.style) load(LoraRole::kStyle, *request.style);
   if (request.subject && request.style) {
     const std::optional<Hypernetwork> network = load_hypernetwork(request, layers);
-    merge_method_ = resolve_merge_method(request.merge, network.has_value());
+    std::optional<MergeCoefficients> coefficients;
+    if (!request.coefficients.empty()) coefficients = MergeCoefficients::load(request.coefficients);
+    merge_method_ = resolve_merge_method(request.merge, {.hypernetwork = network.has_value(),
+                                                         .coefficients = coefficients.has_value()});
     std::vector<MergeInput> inputs;
-    inputs.push_back({LoraRole::kSubject, sources_[0].weights, request.subject->weight});
-    inputs.push_back({LoraRole::kStyle, sources_[1].weights, request.style->weight});
-    MergedLora merged =
-        merge_loras(merge_method_, inputs, {.hypernetwork = network ? &*network : nullptr});
+    for (const auto& [role, source] :
+         {std::pair{LoraRole::kSubject, &sources_[0]}, {LoraRole::kStyle, &sources_[1]}})
+      inputs.push_back(
+          {role, source->weights, source->use.weight, layer_strengths(source->use.blocks, layers)});
+    MergedLora merged = merge_loras(merge_method_, inputs,
+                                    {.hypernetwork = network ? &*network : nullptr,
+                                     .coefficients = coefficients ? &*coefficients : nullptr});
     spdlog::info("merged subject and style by '{}': {} layers", merge_method_, merged.summary());
     entries_.push_back({std::move(merged.weights), 1.0});
     switches_ = std::move(merged.switches);
   } else if (!sources_.empty()) {
-    entries_.push_back({sources_[0].weights, sources_[0].use.weight});
+    entries_.push_back(stacked(sources_[0].weights, sources_[0].use, layers));
   }
   for (const LoraUse& use : request.loras) {
     load(LoraRole::kOther, use);
-    entries_.push_back({sources_.back().weights, use.weight});
+    entries_.push_back(stacked(sources_.back().weights, use, layers));
   }
 }
 
@@ -95,6 +110,7 @@ std::vector<LoraRecord> AdapterStack::records() const {
     records.push_back({.file = source.use.file,
                        .role = source.role,
                        .weight = source.use.weight,
+                       .blocks = block_strengths_text(source.use.blocks),
                        .sha256 = sha256_safetensors_data(source.weights.path),
                        .key_family = source.weights.key_family,
                        .num_layers = static_cast<int64_t>(source.weights.layers.size()),

@@ -50,7 +50,8 @@ uint64_t read_value(const JsonConfig& json, const std::string& key) {
 
 LoraUse read_lora(const Json& json, const std::string& source) {
   const JsonConfig config(json, source);
-  const LoraUse use{read_path(config, "file"), config.get<double>("weight")};
+  LoraUse use{read_path(config, "file"), config.get<double>("weight")};
+  if (json.contains("blocks")) use.blocks = parse_block_strengths(read_text(config, "blocks"));
   config.refuse_unread_keys();
   return use;
 }
@@ -61,7 +62,9 @@ LoraUse read_value(const JsonConfig& json, const std::string& key) {
 }
 
 Json lora_json(const LoraUse& use) {
-  return {{"file", write_path(use.file)}, {"weight", use.weight}};
+  Json json{{"file", write_path(use.file)}, {"weight", use.weight}};
+  if (!use.blocks.empty()) json["blocks"] = block_strengths_text(use.blocks);
+  return json;
 }
 
 template <typename T>
@@ -152,6 +155,11 @@ const std::vector<Field>& fields() {
          if (!r.adapters.hypernetwork.empty()) j = write_path(r.adapters.hypernetwork);
        },
        [](R& r, const JsonConfig& j) { r.adapters.hypernetwork = read_path(j, "hypernet"); }},
+      {"coefficients",
+       [](const R& r, Json& j) {
+         if (!r.adapters.coefficients.empty()) j = write_path(r.adapters.coefficients);
+       },
+       [](R& r, const JsonConfig& j) { r.adapters.coefficients = read_path(j, "coefficients"); }},
       {"allow-partial-lora", [](const R& r, Json& j) { j = r.adapters.allow_partial; },
        [](R& r, const JsonConfig& j) {
          r.adapters.allow_partial = j.get<bool>("allow-partial-lora");
@@ -234,6 +242,18 @@ GenerationRequest GenerationRequest::from_json(const Json& json) try {
   return request;
 } catch (const FileError& error) {
   throw InputError(error.what());
+}
+
+std::string strength_text(const LoraUse& use) {
+  return use.blocks.empty() ? fmt::format("{}", use.weight)
+                            : fmt::format("{}:{}", use.weight, block_strengths_text(use.blocks));
+}
+
+Checkpoint open_model(const ModelRequest& request) {
+  return open_checkpoint(request.model, {.vae = request.vae,
+                                         .tokenizer = request.tokenizer,
+                                         .clip_vocabulary = request.clip_vocabulary,
+                                         .prediction_type = request.prediction_type});
 }
 
 }  // namespace molar

@@ -5,16 +5,11 @@
 
 #include "component_pages.h"
 #include "molar/core/error.h"
+#include "molar/core/finite.h"
 #include "molar/models/autoencoder_kl.h"
 #include "molar/models/model_loader.h"
 
 namespace molar {
-namespace {
-
-bool all_finite(const Tensor& t) { return t.isfinite().all().item<bool>(); }
-
-}  // namespace
-
 PictureCodec::PictureCodec(const Component& vae, const PictureCodecOptions& options)
     : vae_(vae), options_(options) {}
 
@@ -36,17 +31,17 @@ Tensor PictureCodec::decode_pixels(const Tensor& latents, at::ScalarType dtype) 
 }
 
 Tensor PictureCodec::decode(const Tensor& latents) const {
-  if (!all_finite(latents))
+  if (!is_finite(latents))
     throw PictureError(
         "the latents became NaN or infinite while sampling; try --dtype f32, a lower --cfg-scale "
         "or another --sampler");
   const at::ScalarType dtype = options_.compute.dtype;
   Tensor pixels = decode_pixels(latents, options_.upcast ? at::kFloat : dtype);
-  if (!all_finite(pixels) && dtype != at::kFloat && !options_.upcast) {
+  if (!is_finite(pixels) && dtype != at::kFloat && !options_.upcast) {
     spdlog::warn("the VAE overflowed in {}; decoded again in float32", dtype_name(dtype));
     pixels = decode_pixels(latents, at::kFloat);
   }
-  if (!all_finite(pixels))
+  if (!is_finite(pixels))
     throw PictureError(
         "the VAE made NaN or infinite pixels from finite latents; is the VAE the model's own? "
         "(--vae)");

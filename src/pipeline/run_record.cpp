@@ -82,15 +82,17 @@ ModelRequest model_from_json(const Json& json) {
 }
 
 Json lora_json(const LoraRecord& lora) {
-  return {{"file", write_path(lora.file)},
-          {"role", lora.role},
-          {"weight", lora.weight},
-          {"sha256", lora.sha256},
-          {"key_family", lora.key_family},
-          {"num_layers", lora.num_layers},
-          {"num_skipped_keys", lora.num_skipped_keys},
-          {"trigger_words", lora.trigger_words},
-          {"licence", lora.licence}};
+  Json json{{"file", write_path(lora.file)},
+            {"role", lora.role},
+            {"weight", lora.weight},
+            {"sha256", lora.sha256},
+            {"key_family", lora.key_family},
+            {"num_layers", lora.num_layers},
+            {"num_skipped_keys", lora.num_skipped_keys},
+            {"trigger_words", lora.trigger_words},
+            {"licence", lora.licence}};
+  if (!lora.blocks.empty()) json["blocks"] = lora.blocks;
+  return json;
 }
 
 }  // namespace
@@ -142,7 +144,8 @@ std::string RunRecord::parameters_text() const {
   std::string hashes;
   for (const LoraRecord& lora : loras) {
     pairs.add(fmt::format("LoRA {}", lora.role),
-              fmt::format("{}@{}", lora.file.stem().string(), lora.weight));
+              fmt::format("{}@{}{}{}", lora.file.stem().string(), lora.weight,
+                          lora.blocks.empty() ? "" : ":", lora.blocks));
     hashes += fmt::format("{}{}: {}", hashes.empty() ? "" : ", ", lora.file.stem().string(),
                           lora.sha256.substr(0, 12));
   }

@@ -58,6 +58,11 @@ bool zeros_for_empty_prompt(const Json& model_index) {
          JsonConfig(model_index, "model_index.json").get<bool>(kKey);  // null is an error
 }
 
+/// A hypernetwork can act.
+bool predicts_merge(const AdapterRequest& adapters) {
+  return adapters.merge == "auto" || adapters.merge == "lorarar";
+}
+
 /// Options that would do nothing are mistakes; a negative prompt is kept for other scales, so that
 /// only gets a warning. `no_guidance` says why there is none, nullopt where it acts.
 void refuse_idle_options(const GenerationRequest& request,
@@ -69,12 +74,17 @@ void refuse_idle_options(const GenerationRequest& request,
                                   adapters.subject ? "only --subject"
                                   : adapters.style ? "only --style"
                                                    : "neither"));
-  const bool predicts = adapters.merge == "auto" || adapters.merge == "lorarar";
-  if (!adapters.hypernetwork.empty() && !(predicts && adapters.subject && adapters.style))
+  const bool has_pair = adapters.subject && adapters.style;
+  if (!adapters.hypernetwork.empty() && !(predicts_merge(adapters) && has_pair))
     throw ConfigError(
         fmt::format("--hypernet '{}' predicts how --subject and --style are merged; wanted both "
                     "and --merge lorarar or auto",
                     adapters.hypernetwork.string()));
+  if (!adapters.coefficients.empty() && !(adapters.merge == "ziplora" && has_pair))
+    throw ConfigError(
+        fmt::format("--coefficients '{}' weigh --subject and --style; wanted both and --merge "
+                    "ziplora",
+                    adapters.coefficients.string()));
   if (!no_guidance) return;
   if (request.guidance_rescale > 0)
     throw ConfigError(fmt::format("--guidance-rescale {} corrects guidance, but there is none: {}",
@@ -145,10 +155,7 @@ class StableDiffusionPipeline::Impl {
 
 StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
     : model_(request),
-      checkpoint_(open_checkpoint(request.model, {.vae = request.vae,
-                                                  .tokenizer = request.tokenizer,
-                                                  .clip_vocabulary = request.clip_vocabulary,
-                                                  .prediction_type = request.prediction_type})),
+      checkpoint_(open_model(request)),
       unet_config_(UNet2DConditionConfig::from_json(checkpoint_.component("unet").config,
                                                     "unet/config.json")),
       vae_config_(
@@ -182,8 +189,9 @@ void StableDiffusionPipeline::Impl::resolve_sizes(GenerationRequest& request,
 
 /// hypernet.safetensors beside the model, where the request's method can use one.
 void StableDiffusionPipeline::Impl::add_bundled_hypernetwork(AdapterRequest& adapters) const {
-  const bool predicts = adapters.merge == "auto" || adapters.merge == "lorarar";
-  if (!predicts || !adapters.subject || !adapters.style || !adapters.hypernetwork.empty()) return;
+  if (!predicts_merge(adapters) || !adapters.subject || !adapters.style ||
+      !adapters.hypernetwork.empty())
+    return;
   const std::filesystem::path beside = model_.model / "hypernet.safetensors";
   if (std::filesystem::exists(beside)) adapters.hypernetwork = beside;
 }

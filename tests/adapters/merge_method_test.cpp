@@ -1,9 +1,15 @@
 #include "molar/adapters/merge/merge_method.h"
 
+#include <fmt/format.h>
+
+#include <cmath>
+#include <utility>
+
 #include "lora_fixtures.h"
 #include "molar/adapters/lora_fuser.h"
 #include "molar/adapters/lora_io.h"
 #include "molar/adapters/low_rank.h"
+#include "molar/io/hash.h"
 
 namespace molar {
 namespace {
@@ -58,22 +64,27 @@ Hypernetwork small_network(const std::map<std::string, std::string>& metadata = 
 }
 
 TEST(MergeMethods, AutoPredictsWhereItCanAndProjectsElsewhere) {
-  EXPECT_EQ(resolve_merge_method("auto", true), "lorarar");
-  EXPECT_EQ(resolve_merge_method("auto", false), "np");
+  EXPECT_EQ(resolve_merge_method("auto", {.hypernetwork = true}), "lorarar");
+  EXPECT_EQ(resolve_merge_method("auto", {}), "np");
   for (const MergeMethod& method : merge_methods()) {
-    EXPECT_EQ(resolve_merge_method(std::string(method.name), true), method.name);
+    EXPECT_EQ(resolve_merge_method(std::string(method.name),
+                                   {.hypernetwork = true, .coefficients = true}),
+              method.name);
     EXPECT_FALSE(method.summary.empty());
   }
 }
 
 TEST(MergeMethods, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  test::expect_error<ConfigError>([] { resolve_merge_method("sum", false); },
-                                  {"'sum'", "auto, lorarar, np, direct, concat"});
+  test::expect_error<ConfigError>([] { resolve_merge_method("sum", {}); },
+                                  {"'sum'", "auto, lorarar, ziplora, np, direct, concat"});
   test::expect_error<ConfigError>([] { merge_loras("sum", two_roles()); }, {"'sum'"});
 }
 
 TEST(MergeMethods, NothingStandsInForAMissingHypernetwork) {
-  test::expect_error<ConfigError>([] { resolve_merge_method("lorarar", false); }, {"--hypernet"});
+  test::expect_error<ConfigError>([] { resolve_merge_method("lorarar", {.coefficients = true}); },
+                                  {"--hypernet"});
+  test::expect_error<ConfigError>([] { resolve_merge_method("ziplora", {.hypernetwork = true}); },
+                                  {"--coefficients FILE", "molar train ziplora"});
   test::expect_error<ConfigError>([] { merge_loras("lorarar", two_roles()); }, {"--hypernet"});
 }
 
@@ -277,6 +288,93 @@ TEST(LoraRarMerge, RefusesANetworkOfAnotherModel) {
                                {"hypernet.safetensors", "8 outputs", "trained for this model"});
 }
 
+/// Two roles as if they had been read from files, and coefficients of those for kToQ.
+struct ZippedRoles {
+  ZippedRoles() {
+    for (auto& [input, hash] : {std::pair{&inputs[0], &coefficients.subject_sha256},
+                                {&inputs[1], &coefficients.style_sha256}}) {
+      input->weights.path =
+          test::write_tensors(folder, fmt::format("{}.safetensors", role_name(input->role)),
+                              {{"x", noise({2}, static_cast<uint64_t>(input->role) + 1)}});
+      *hash = sha256_safetensors_data(input->weights.path);
+    }
+    coefficients.layers[kToQ] = noise({2, 8}, 31);
+  }
+  MergedLora merge() const {
+    return merge_loras("ziplora", inputs, {.coefficients = &coefficients});
+  }
+
+  test::TempFolder folder;
+  std::vector<MergeInput> inputs = two_roles(0.5, 2);
+  MergeCoefficients coefficients;
+};
+
+TEST(ZiploraMerge, WeighsColumnsByWhatWasLearnt) {
+  const ZippedRoles roles;
+  const MergedLora merged = roles.merge();
+  const auto delta = [&](size_t i, const LayerName& name) {
+    return roles.inputs[i].weights.layers.at(name).delta() * roles.inputs[i].strength;
+  };
+  const Tensor& m = roles.coefficients.layers.at(kToQ);
+  EXPECT_TRUE(is_close(merged.weights.layers.at(kToQ).delta(),
+                       delta(0, kToQ) * m[0] + delta(1, kToQ) * m[1], kRounding));
+  EXPECT_TRUE(is_close(merged.weights.layers.at(kConv).delta(), delta(0, kConv) + delta(1, kConv),
+                       kRounding));
+  EXPECT_EQ(merged.summary(), "learnt 1, style 1, subject 1, sum 1");
+  EXPECT_TRUE(at::equal(merged.layers.at(kToQ).coefficients, m));
+}
+
+TEST(ZiploraMerge, RefusesCoefficientsOfOtherFilesAndLayers) {
+  ZippedRoles roles;
+  std::swap(roles.coefficients.subject_sha256, roles.coefficients.style_sha256);
+  test::expect_error<FitError>([&] { roles.merge(); },
+                               {"learnt for another subject", "subject.safetensors"});
+  std::swap(roles.coefficients.subject_sha256, roles.coefficients.style_sha256);
+  roles.coefficients.layers[kConv] = noise({2, 8}, 32);
+  test::expect_error<FitError>([&] { roles.merge(); }, {kConv.module, "[8, 4, 3, 3]"});
+  roles.coefficients.layers.erase(kConv);
+  roles.coefficients.layers[kFc1] = noise({2, 6}, 33);
+  test::expect_error<FitError>([&] { roles.merge(); }, {kFc1.module, "both"});
+}
+
+TEST(MergeCoefficients, AreReadAsTheyWereWritten) {
+  ZippedRoles roles;
+  const LoraFileContent content = roles.coefficients.content();
+  const auto path =
+      test::write_tensors(roles.folder, "c.safetensors", content.tensors, content.metadata);
+  const auto found = MergeCoefficients::load(path);
+  EXPECT_EQ(found.subject_sha256, roles.coefficients.subject_sha256);
+  EXPECT_EQ(found.style_sha256, roles.coefficients.style_sha256);
+  ASSERT_EQ(found.layers.size(), 1U);
+  EXPECT_TRUE(at::equal(found.layers.at(kToQ), roles.coefficients.layers.at(kToQ)));
+
+  const auto refuse = [&](const StateDict& tensors, std::initializer_list<std::string_view> says) {
+    const auto file =
+        test::write_tensors(roles.folder, "bad.safetensors", tensors, content.metadata);
+    test::expect_error<FileError>([&] { MergeCoefficients::load(file); }, says);
+  };
+  refuse({{"unet.a", noise({2, 8}, 1)}}, {"'unet.a'", "component/module"});
+  refuse({{"unet/a", noise({3, 8}, 1)}}, {"'unet/a'", "[3, 8]"});
+  refuse({{"unet/a", torch::full({2, 8}, NAN)}}, {"'unet/a'", "NaN"});
+  test::expect_error<FileError>([&] { MergeCoefficients::load(roles.inputs[0].weights.path); },
+                                {"no merge coefficients"});
+}
+
+TEST(MergeStrengths, OfSingleLayersMultiplyTheInputs) {
+  std::vector<MergeInput> inputs = two_roles(0.5, 2);
+  inputs[0].layer_strengths = {{kToQ, 0}, {kToK, -3}};
+  for (const char* method : {"direct", "concat", "np"}) {
+    const MergedLora merged = merge_loras(method, inputs);
+    const auto& layers = merged.weights.layers;
+    EXPECT_TRUE(
+        is_close(layers.at(kToQ).delta(), inputs[1].weights.layers.at(kToQ).delta() * 2, kRounding))
+        << method;
+    EXPECT_TRUE(is_close(layers.at(kToK).delta(), inputs[0].weights.layers.at(kToK).delta() * -1.5,
+                         kRounding))
+        << method;
+  }
+}
+
 TEST(SvdMerge, IsTheBestApproximationOfTheSum) {
   const auto inputs = two_roles();
   const LoraWeights sum = merge_loras("direct", inputs).weights;
@@ -298,9 +396,11 @@ TEST(SvdMerge, IsTheBestApproximationOfTheSum) {
 
 TEST(MergeRank, HoldsForEveryMethod) {
   const Hypernetwork network = small_network();
+  const ZippedRoles roles;
   for (const MergeMethod& method : merge_methods()) {
     const LoraWeights merged =
-        merge_loras(std::string(method.name), two_roles(), {.hypernetwork = &network, .rank = 2})
+        merge_loras(std::string(method.name), roles.inputs,
+                    {.hypernetwork = &network, .coefficients = &roles.coefficients, .rank = 2})
             .weights;
     for (const auto& [name, layer] : merged.layers)
       EXPECT_LE(layer.rank(), 2) << method.name << " " << name.module;

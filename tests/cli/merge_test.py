@@ -91,6 +91,28 @@ class Merging(CliTest):
                 half = len(values) // 2  # the subject's rows come first
                 self.assertTrue(all(v == 0 for v in values[:half]) and any(v != 0 for v in values[half:]), name)
 
+    def test_blocks_have_strengths_of_their_own(self):  # pain point 9
+        whole = ("--subject", "subject.safetensors@0.75", "--style", "style.safetensors")
+        one = ("--subject", "subject.safetensors@0.75:MID=1,OUT=1", "--style", "style.safetensors")
+        off = ("--subject", "subject.safetensors@0.75:IN=0,MID=0,OUT=0,BASE=0", "--style", "style.safetensors")
+        some = ("--subject", "subject.safetensors@0.75:OUT=0,mid_block.attentions.0=-2", "--style", "style.safetensors@1:BASE=0")
+        for method in ("direct", "np", "klora"):
+            plain = self.pixels(*whole, "--merge", method)
+            self.assertEqual(self.pixels(*one, "--merge", method), plain)
+            if method != "klora":  # which layers are whose is measured on the unscaled files
+                self.assertLessEqual(max_distance(self.pixels(*off, "--merge", method), self.pixels("--lora", "style.safetensors")), 1)
+                self.merge("--method", method, "-o", "merged.safetensors", roles=some)
+                self.assertLessEqual(max_distance(self.pixels("--lora", "merged.safetensors"), self.pixels(*some, "--merge", method)), 1)
+            self.assertGreater(max_distance(self.pixels(*some, "--merge", method), plain), 1)
+        inputs = json.loads(harness.read_header(self.folder / "merged.safetensors")["__metadata__"]["molar.merge"])["inputs"]
+        self.assertEqual([i["blocks"] for i in inputs], ["OUT=0,mid_block.attentions.0=-2", "BASE=0"])
+        # Without a merge, and from the picture's record.
+        self.draw("--lora", "subject.safetensors@1:OUT=0", "-o", "block.png")
+        self.assertNotEqual(read_png(self.folder / "block.png").pixels, self.pixels("--lora", "subject.safetensors"))
+        self.run_ok("generate", "--from", "block.png", "-o", "again.png")
+        self.assertEqual(read_png(self.folder / "block.png").pixels, read_png(self.folder / "again.png").pixels)
+        self.assertIn("subject@1:OUT=0", read_png(self.folder / "block.png").text["parameters"])
+
     def test_files_of_all_families_and_ranks_merge(self):  # pain points 1, 3 and 4
         files = ("sd15-kohya/lora.safetensors", "sd15-diffusers/lora.safetensors", "sd15-peft", "sd15-peft-loha",
                  "sd15-peft-lokr", "sd15-attention-processors/lora.safetensors")
@@ -242,6 +264,8 @@ class Refusals(CliTest):
         self.refuse(2, "--key-value", "max", "--method", "lorarar", "--hypernet", "hypernet.safetensors", says="--key-value 'max'")
         self.refuse(2, "--method", "ties", "--density", "1.5", says="--density 1.5")
         self.refuse(2, "--np-mu", "-2", says="--np-mu -2")
+        for blocks, says in (("IN77=1", "block 'IN77'"), ("MID=x", "wanted BLOCK=NUMBER"), ("1,2", "2 strengths of blocks")):
+            self.refuse(2, roles=("--subject", f"a.safetensors@1:{blocks}", "--style", "b.safetensors"), says=says)
 
     def test_options_that_would_do_nothing(self):
         for option in (("--density", "0.3"), ("--seed", "1"), ("--key-value", "sum"), ("--hypernet", "hypernet.safetensors")):

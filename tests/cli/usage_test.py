@@ -165,7 +165,7 @@ class Values(CliTest):
         harness.write_lora(self.folder / "b.safetensors", 2)
         roles = ("--subject", "a.safetensors", "--style", "b.safetensors")
         self.refuse(*roles, "--merge", "drect", says=("drect", "direct"))
-        self.refuse(*roles, "--merge", "ziplora", says=("ziplora", "not"))
+        self.refuse(*roles, "--merge", "ziplora", says=("ziplora", "--coefficients FILE"))
 
     def test_lora_strengths(self):
         harness.write_lora(self.folder / "a.safetensors", 1)

@@ -9,6 +9,7 @@
 
 #include "molar/adapters/lora.h"
 #include "molar/io/safetensors.h"
+#include "molar/io/state_dict.h"
 
 namespace molar {
 
@@ -29,6 +30,9 @@ class Hypernetwork {
   /// Reads a .safetensors file. Throws FileError: missing, not a hypernetwork, tensors missing,
   /// unknown, of shapes that do not fit each other or not finite.
   static Hypernetwork load(const std::filesystem::path& path);
+  /// The same from tensors in memory, float32 ones without a copy: gradients of `coefficients` flow
+  /// to them. `path` names them in messages.
+  static Hypernetwork from_tensors(const StateDict& tensors, const std::filesystem::path& path);
 
   /// The layer is a UNet attention's to_q or to_out.0 and a head has its width.
   bool covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const;
@@ -54,6 +58,9 @@ class Hypernetwork {
   Tensor weight_, bias_;           // [2, H], [2, 1]
   KeyValueMode key_value_ = KeyValueMode::kSum;
 };
+
+/// A layer that a head may be for: a UNet attention's to_q or to_out.0.
+bool is_predictable_layer(const LayerName& name);
 
 /// Whether the file has the tensors that every hypernetwork has.
 bool is_hypernetwork(const SafetensorsFile& file);

@@ -10,6 +10,9 @@ namespace molar {
 /// A layer of plain factors in `dtype`, scale 1. down: [r, in*kh*kw], up: [out, r].
 LoraLayer plain_layer(const LoraMatrices& matrices, std::vector<int64_t> weight_shape,
                       at::ScalarType dtype = at::kFloat);
+/// The sum of several changes, their factors side by side.
+LoraLayer plain_layer(const std::vector<LoraMatrices>& parts, std::vector<int64_t> weight_shape,
+                      at::ScalarType dtype = at::kFloat);
 
 /// The same change as a plain layer of `dtype`; the layer itself where it is one.
 LoraLayer as_plain_layer(const LoraLayer& layer, at::ScalarType dtype);

@@ -8,16 +8,22 @@
 #include <string>
 #include <vector>
 
+#include "molar/adapters/block_strengths.h"
 #include "molar/core/device.h"
+#include "molar/io/checkpoint.h"
 #include "molar/io/json_config.h"
 
 namespace molar {
 
-/// A LoRA file (or PEFT folder) and its strength: `FILE[@W]`.
+/// A LoRA file (or PEFT folder) and its strength: `FILE[@W[:BLOCK=W,...]]`.
 struct LoraUse {
   std::filesystem::path file;
-  double weight = 1.0;  ///< strength W; any finite number
+  double weight = 1.0;         ///< strength W; any finite number
+  BlockStrengths blocks = {};  ///< times these
 };
+
+/// "0.8", "0.8:MID=0.5".
+std::string strength_text(const LoraUse& use);
 
 /// Which LoRAs act and how the two roles are merged.
 struct AdapterRequest {
@@ -26,7 +32,8 @@ struct AdapterRequest {
   std::string merge = "auto";  ///< a name of merge_method_names()
   /// For "lorarar" and "auto"; empty: hypernet.safetensors beside the model, if any.
   std::filesystem::path hypernetwork;
-  bool allow_partial = false;  ///< keys that fit nothing are a counted warning
+  std::filesystem::path coefficients;  ///< for "ziplora"
+  bool allow_partial = false;          ///< keys that fit nothing are a counted warning
   bool empty() const { return !subject && !style && loras.empty(); }
 };
 
@@ -39,6 +46,9 @@ struct ModelRequest {
   std::string prediction_type;            ///< epsilon, v_prediction, sample; empty: the model's own
   ComputeOptions compute;
 };
+
+/// Opens the files that it names. Throws as open_checkpoint.
+Checkpoint open_model(const ModelRequest& request);
 
 /// How the prompt's text is read.
 enum class PromptSyntax {

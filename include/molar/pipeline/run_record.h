@@ -27,6 +27,7 @@ struct LoraRecord {
   std::filesystem::path file;
   std::string role;  ///< "subject", "style", "lora"
   double weight = 1.0;
+  std::string blocks;  ///< as block_strengths_text has it; empty: all alike
   std::string sha256;  ///< of the bytes after the header, as A1111 and kohya count it
   std::string key_family;
   int64_t num_layers = 0, num_skipped_keys = 0;

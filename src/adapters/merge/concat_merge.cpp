@@ -4,10 +4,9 @@
 namespace molar {
 
 MergedLora merge_concat(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
-  return merge_layers(inputs, options,
-                      [](const LayerName& /*name*/, const std::vector<LayerTerm>& terms) {
-                        return MergedLayer{summed_matrices(terms), {.rule = "sum"}};
-                      });
+  return merge_layers(inputs, options, [](const SharedLayer& shared) {
+    return MergedLayer{strong_parts(shared.terms), {.rule = "sum"}};
+  });
 }
 
 }  // namespace molar

@@ -7,7 +7,7 @@ MergedLora merge_direct(const std::vector<MergeInput>& inputs, const MergeOption
   for (const MergeInput& input : inputs)
     for (const auto& [name, layer] : input.weights.layers) {
       LoraLayer term = layer;
-      term.scale *= input.strength;
+      term.scale *= input.strength_of(name);
       const auto [found, is_new] = merged.weights.layers.try_emplace(
           name, LoraLayer{.factors = LoraSum{}, .weight_shape = layer.weight_shape});
       std::get<LoraSum>(found->second.factors).terms.push_back(std::move(term));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <mutex>
 #include <utility>
 
 #include "layer_merge.h"
@@ -44,13 +45,15 @@ double switch_share(const Sizes& sizes, double gamma) {
 
 MergedLora merge_klora(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
   std::map<LayerName, Sizes> sizes;
-  MergedLora merged = merge_layers(
-      inputs, options, [&](const LayerName& name, const std::vector<LayerTerm>& terms) {
-        if (!is_attention(name)) return MergedLayer{summed_matrices(terms), {.rule = "sum"}};
-        const LayerTerm& subject = term_of(terms, LoraRole::kSubject);
-        sizes.emplace(name, measure(*subject.layer, *term_of(terms, LoraRole::kStyle).layer));
-        return MergedLayer{strong_matrices(subject), {.rule = "subject throughout"}};
-      });
+  std::mutex mutex;
+  MergedLora merged = merge_layers(inputs, options, [&](const SharedLayer& shared) {
+    if (!is_attention(shared.name)) return MergedLayer{strong_parts(shared.terms), {.rule = "sum"}};
+    const LayerTerm& subject = term_of(shared.terms, LoraRole::kSubject);
+    const Sizes found = measure(*subject.layer, *term_of(shared.terms, LoraRole::kStyle).layer);
+    const std::lock_guard lock(mutex);
+    sizes.emplace(shared.name, found);
+    return MergedLayer{{strong_matrices(subject)}, {.rule = "subject throughout"}};
+  });
   double all_subject = 0, all_style = 0;
   for (const auto& [name, of_layer] : sizes) {
     all_subject += of_layer.all_subject;
@@ -62,7 +65,7 @@ MergedLora merge_klora(const std::vector<MergeInput>& inputs, const MergeOptions
     const double at = switch_share(of_layer, gamma);
     if (at >= 1) continue;
     LoraLayer later = style.weights.layers.at(name);
-    later.scale *= style.strength;
+    later.scale *= style.strength_of(name);
     merged.layers.at(name).rule = at <= 0 ? "style throughout" : "subject, then style";
     if (at <= 0)
       merged.weights.layers.at(name) = std::move(later);

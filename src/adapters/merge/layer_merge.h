@@ -16,15 +16,23 @@ struct LayerTerm {
   double strength;
 };
 
-/// What a rule makes of a layer that several inputs have: its change, with strengths, and how.
+/// A layer that several inputs have.
+struct SharedLayer {
+  LayerName name;
+  int64_t number;                ///< its place among all such layers, from 0
+  std::vector<LayerTerm> terms;  ///< in the order of the inputs
+};
+
+/// What a rule makes of it: its change, with strengths, and how.
 struct MergedLayer {
-  LoraMatrices matrices;
+  std::vector<LoraMatrices> parts;  ///< the change is their sum
   LayerMerge how;
 };
-using LayerRule = std::function<MergedLayer(const LayerName& name, const std::vector<LayerTerm>&)>;
+/// Called from several threads at once.
+using LayerRule = std::function<MergedLayer(const SharedLayer& shared)>;
 
 /// Applies `rule` to every layer that more than one input has; one that a single input has keeps
-/// that input's change times its strength. Terms come in the order of the inputs.
+/// that input's change times its strength.
 MergedLora merge_layers(const std::vector<MergeInput>& inputs, const MergeOptions& options,
                         const LayerRule& rule);
 
@@ -34,7 +42,10 @@ const LayerTerm& term_of(const std::vector<LayerTerm>& terms, LoraRole role);
 /// A term's factors with its strength in `down`.
 LoraMatrices strong_matrices(const LayerTerm& term);
 
-/// strength * delta of all terms, side by side.
-LoraMatrices summed_matrices(const std::vector<LayerTerm>& terms);
+/// B A diag(strength * columns): factors of a change, each of whose columns gets a weight. [in]
+LoraMatrices weighed_matrices(const LoraMatrices& matrices, double strength, const Tensor& columns);
+
+/// strength * delta of each term.
+std::vector<LoraMatrices> strong_parts(const std::vector<LayerTerm>& terms);
 
 }  // namespace molar

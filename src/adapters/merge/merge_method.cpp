@@ -82,6 +82,11 @@ std::string_view role_name(LoraRole role) {
   return "lora";
 }
 
+double MergeInput::strength_of(const LayerName& name) const {
+  const auto found = layer_strengths.find(name);
+  return found == layer_strengths.end() ? strength : strength * found->second;
+}
+
 std::string MergedLora::summary() const {
   std::map<std::string, int64_t> counts;
   for (const auto& [name, layer] : layers) ++counts[layer.rule];
@@ -92,18 +97,24 @@ std::string MergedLora::summary() const {
 
 const std::vector<MergeMethod>& merge_methods() {
   static const std::vector<MergeMethod> methods{
-      {"lorarar", "columns weighed by a hypernetwork's prediction (needs --hypernet)", true, true,
-       merge_lorarar},
-      {"np", "the style whole, the subject mostly outside the style's row space", true, true,
-       merge_np},
-      {"direct", "the sum of all changes, each times its strength", false, true, merge_direct},
-      {"concat", "the same sum as one LoRA whose rank is the sum of the ranks", false, true,
-       merge_concat},
-      {"svd", "the best approximation of that sum of a lower rank", false, true, merge_svd},
-      {"ties", "large values only, those that agree in sign averaged", false, true, merge_ties},
-      {"dare", "values dropped at random, the rest rescaled and summed", false, true, merge_dare},
+      {"lorarar", "columns weighed by a hypernetwork's prediction (needs --hypernet)", true,
+       &MergeAids::hypernetwork, true, merge_lorarar},
+      {"ziplora", "columns weighed by what was learnt for the two files (needs --coefficients)",
+       true, &MergeAids::coefficients, true, merge_ziplora},
+      {"np", "the style whole, the subject mostly outside the style's row space", true, nullptr,
+       true, merge_np},
+      {"direct", "the sum of all changes, each times its strength", false, nullptr, true,
+       merge_direct},
+      {"concat", "the same sum as one LoRA whose rank is the sum of the ranks", false, nullptr,
+       true, merge_concat},
+      {"svd", "the best approximation of that sum of a lower rank", false, nullptr, true,
+       merge_svd},
+      {"ties", "large values only, those that agree in sign averaged", false, nullptr, true,
+       merge_ties},
+      {"dare", "values dropped at random, the rest rescaled and summed", false, nullptr, true,
+       merge_dare},
       {"klora", "attention layers from the subject first, from the style later (generate only)",
-       true, false, merge_klora},
+       true, nullptr, false, merge_klora},
   };
   return methods;
 }
@@ -114,11 +125,14 @@ std::vector<std::string> merge_method_names() {
   return names;
 }
 
-std::string resolve_merge_method(const std::string& name, bool has_hypernetwork) {
-  if (name == "auto") return has_hypernetwork ? "lorarar" : "np";
+std::string resolve_merge_method(const std::string& name, const MergeAids& aids) {
+  if (name == "auto") return aids.hypernetwork ? "lorarar" : "np";
   const MergeMethod& method = find_method(name);
-  if (method.merge == merge_lorarar && !has_hypernetwork)
-    throw ConfigError("merge method 'lorarar' needs --hypernet FILE");
+  if (method.aid != nullptr && !(aids.*method.aid))
+    throw ConfigError(fmt::format("merge method '{}' needs {}", name,
+                                  method.aid == &MergeAids::hypernetwork
+                                      ? "--hypernet FILE"
+                                      : "--coefficients FILE, which molar train ziplora learns"));
   return name;
 }
 
@@ -133,7 +147,8 @@ void require_file_method(const std::string& name) {
 MergedLora merge_loras(const std::string& name, const std::vector<MergeInput>& inputs,
                        const MergeOptions& options) {
   const MergeMethod& method =
-      find_method(resolve_merge_method(name, options.hypernetwork != nullptr));
+      find_method(resolve_merge_method(name, {.hypernetwork = options.hypernetwork != nullptr,
+                                              .coefficients = options.coefficients != nullptr}));
   check_inputs(inputs);
   check_roles(method, inputs);
   check_options(options);

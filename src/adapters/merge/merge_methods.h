@@ -37,6 +37,10 @@ MergedLora merge_np(const std::vector<MergeInput>& inputs, const MergeOptions& o
 ///   [B_s B_t] [A_s diag(m_s); A_t diag(m_t)]
 MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 
+/// ZipLoRA: columns weighed by coefficients that were learnt for these two files; the rest is
+/// summed. Shah et al. 2023, arXiv:2311.13600. Throws FitError for other files.
+MergedLora merge_ziplora(const std::vector<MergeInput>& inputs, const MergeOptions& options);
+
 /// K-LoRA: an attention layer of the UNet has the subject's whole change, and from some step on the
 /// style's; the rest is summed. Ouyang et al. 2025, arXiv:2502.18461: the subject's acts while
 ///   S_subject >= gamma (alpha t / T + beta) S_style,   alpha = 1.5, beta = 0.5

@@ -10,6 +10,7 @@
 
 #include "molar/adapters/hypernetwork.h"
 #include "molar/adapters/lora.h"
+#include "molar/adapters/merge/merge_coefficients.h"
 
 namespace molar {
 
@@ -17,21 +18,25 @@ namespace molar {
 enum class LoraRole { kSubject, kStyle, kOther };
 std::string_view role_name(LoraRole role);  ///< "subject", "style", "lora"
 
-/// One file of the merge. `strength` multiplies its final part; what a method measures or predicts,
+/// One file of the merge. Strengths multiply its final part; what a method measures or predicts,
 /// it takes from the unscaled file.
 struct MergeInput {
   LoraRole role = LoraRole::kOther;
   LoraWeights weights;
   double strength = 1.0;
+  std::map<LayerName, double> layer_strengths = {};  ///< times these; absent: 1
+
+  double strength_of(const LayerName& name) const;
 };
 
 /// What a method may be told; each reads what concerns it.
 struct MergeOptions {
-  const Hypernetwork* hypernetwork = nullptr;  ///< lorarar needs one
-  std::optional<KeyValueMode> key_value;       ///< lorarar; unset: what the hypernetwork says
-  double density = 0.5;                        ///< ties, dare: share of values that is kept
-  uint64_t seed = 0;                           ///< dare
-  double projection = 0.5;                     ///< np: mu
+  const Hypernetwork* hypernetwork = nullptr;       ///< lorarar needs one
+  const MergeCoefficients* coefficients = nullptr;  ///< ziplora needs them
+  std::optional<KeyValueMode> key_value;            ///< lorarar; unset: what the hypernetwork says
+  double density = 0.5;                             ///< ties, dare: share of values that is kept
+  uint64_t seed = 0;                                ///< dare
+  double projection = 0.5;                          ///< np: mu
   /// The result's highest rank; unset: svd the inputs' highest, others whatever is exact.
   std::optional<int64_t> rank;
   at::ScalarType factors_dtype = at::kFloat;  ///< of factors that the merge computes
@@ -60,11 +65,17 @@ struct MergedLora {
   std::string summary() const;
 };
 
+/// What beside the LoRAs there is to merge with.
+struct MergeAids {
+  bool hypernetwork = false, coefficients = false;
+};
+
 /// A method's row.
 struct MergeMethod {
   std::string_view name;
   std::string_view summary;  ///< one line for help and errors
   bool needs_roles;          ///< exactly one subject and one style; else any number of files
+  bool MergeAids::* aid;     ///< what it cannot do without; null: nothing
   bool fits_a_file;          ///< one LoRA file can hold the result: nothing switches
   MergedLora (*merge)(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 };
@@ -74,9 +85,9 @@ const std::vector<MergeMethod>& merge_methods();
 /// "auto" and the names of merge_methods().
 std::vector<std::string> merge_method_names();
 /// The name of the method that `name` stands for. "auto" is lorarar with a hypernetwork and np
-/// without. Throws ConfigError for an unknown name and lists the known ones, and for "lorarar"
-/// without a hypernetwork.
-std::string resolve_merge_method(const std::string& name, bool has_hypernetwork);
+/// without. Throws ConfigError for an unknown name and lists the known ones, and for a method whose
+/// aid is missing.
+std::string resolve_merge_method(const std::string& name, const MergeAids& aids);
 /// Throws ConfigError for a method whose result no file can hold.
 void require_file_method(const std::string& name);
 
