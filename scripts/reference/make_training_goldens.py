@@ -1,8 +1,9 @@
-"""Writes tests/goldens/training: pictures, and what diffusers and peft learn from them on the tiny models.
+"""Writes tests/goldens/training: pictures, and what diffusers and peft learn from them on the tiny models; LoRAs, and
+what train_merge_reference learns from pairs of them.
 
     python scripts/reference/make_training_goldens.py
 
-Every case is a file of the losses and the final factors; cases.json holds its options.
+Every case is a file of the losses and of what was learnt; cases.json and merge/cases.json hold its options.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import train_lora_reference as reference  # noqa: E402
+import train_merge_reference as merge_reference  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODELS = ROOT / "tests/goldens/models"
@@ -37,6 +39,64 @@ CASES = [
     dict(name="sdxl", model="sdxl-tiny", classes=False, rank=2, steps=6, learning_rate=1e-2,
          target=["attention", "text-encoder"]),
 ]
+
+
+# name -> (seed, rank, alpha, folder of the pictures, prompt of those without a caption)
+LORAS = {
+    "subject": (1, 2, 1.0, "instance", "a photo of sks dog"),
+    "style": (2, 3, 3.0, "class", "a photo of a dog"),
+    "style-2": (3, 1, 1.0, "instance", "a photo in ink"),
+}
+MERGE_CASES = [
+    dict(name="ziplora", training="ziplora", steps=5, learning_rate=0.05, similarity_weight=0.5),
+    dict(name="ziplora-batch", training="ziplora", steps=3, batch_size=2, learning_rate=0.02, seed=7),
+    dict(name="hypernet", training="hypernet", steps=6, pairs_per_step=2, validate_every=2, learning_rate=0.05),
+    dict(name="hypernet-constant", training="hypernet", constant=True, steps=4, learning_rate=0.05, weight_decay=0.1,
+         max_grad_norm=0.0, similarity_weight=1.0, seed=3),
+]
+
+
+def write_lora(path: pathlib.Path, unet, seed: int, rank: int, alpha: float, with_convolutions: bool) -> None:
+    """A kohya file of the attention and feed-forward layers, and of convolutions if so."""
+    draws = torch.Generator("cpu").manual_seed(seed)
+    endings = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.2") + (("conv1",) if with_convolutions else ())
+    tensors = {}
+    for name, module in unet.named_modules():
+        if name.endswith(endings):
+            shape = module.weight.shape
+            key = "lora_unet_" + name.replace(".", "_")
+            tensors[key + ".lora_down.weight"] = torch.randn((rank, *shape[1:]), generator=draws) * 0.3
+            tensors[key + ".lora_up.weight"] = torch.randn((shape[0], rank, *[1] * (len(shape) - 2)), generator=draws) * 0.3
+            tensors[key + ".alpha"] = torch.tensor(alpha)
+    save_file(tensors, path)
+
+
+def run_merge_cases(folder: pathlib.Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained(MODELS / "sd15-tiny", torch_dtype=torch.float32, local_files_only=True)
+    folder.mkdir()
+    for name, (seed, rank, alpha, _, _) in LORAS.items():
+        write_lora(folder / f"{name}.safetensors", pipe.unet, seed, rank, alpha, with_convolutions=name != "style-2")
+    for case in MERGE_CASES:
+        fields = {k: v for k, v in case.items() if k not in ("name", "training")}
+        options = merge_reference.Options(**fields)
+        subject, style, style_2 = (
+            merge_reference.Taught(pipe.unet, folder / f"{name}.safetensors",
+                                   reference.read_folder(OUT / pictures, prompt), options.seed)
+            for name, (_, _, _, pictures, prompt) in LORAS.items())
+        if case["training"] == "ziplora":
+            history, learnt = merge_reference.train_ziplora(pipe, options, subject, style)
+            validations = []
+        else:
+            validation = ([subject], [style_2]) if "validate_every" in case else ((), ())
+            history, validations, learnt = merge_reference.train_hypernet(pipe, options, [subject], [style, style_2],
+                                                                          validation)
+        save_file({"losses": torch.tensor(history, dtype=torch.float64),
+                   "validations": torch.tensor(validations, dtype=torch.float64),
+                   **{name: value.contiguous() for name, value in learnt.items()}}, folder / f"{case['name']}.safetensors")
+        print(case["name"], [[round(v, 5) for v in row] for row in history], validations)
+    (folder / "cases.json").write_text(json.dumps(MERGE_CASES, indent=1) + "\n")
 
 
 def write_pictures(folder: pathlib.Path, seed: int, captions: list[str | None], side: int) -> None:
@@ -72,6 +132,7 @@ def main() -> int:
     write_pictures(OUT / "class", 2, [None, None], 64)
     for case in CASES:
         run_case(case)
+    run_merge_cases(OUT / "merge")
     (OUT / "cases.json").write_text(json.dumps(
         [{"target": ["attention"], **case} for case in CASES], indent=1) + "\n")
     files = sorted(p for p in OUT.rglob("*") if p.is_file())

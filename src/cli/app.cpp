@@ -28,7 +28,9 @@
 #include "result_stream.h"
 #include "settings.h"
 #include "text.h"
+#include "train_hypernet_command.h"
 #include "train_lora_command.h"
+#include "train_ziplora_command.h"
 
 namespace molar::cli {
 namespace {
@@ -42,6 +44,8 @@ struct Program {
   MergeCommandOptions merge;
   InspectOptions inspect;
   TrainLoraOptions train_lora;
+  TrainZiploraOptions train_ziplora;
+  TrainHypernetOptions train_hypernet;
   std::vector<Command> commands;
   bool version = false, version_json = false;
 };
@@ -60,19 +64,25 @@ void build(Program& program) {
                                       : std::set<std::string>{};
        },
        [&program](const LogSession& log) { run_generate(program.generate, log); }});
-  program.commands.push_back(
-      {register_merge(program.app, program.merge), &program.merge.run, merge_help(),
-       [] { return std::set<std::string>{}; },
-       [&program](const LogSession& log) { run_merge(program.merge, log); }});
-  program.commands.push_back({register_inspect(program.app, program.inspect), &program.inspect.run,
-                              inspect_help(), [] { return std::set<std::string>{}; },
-                              [&program](const LogSession&) { run_inspect(program.inspect); }});
+  const auto add = [&program](CLI::App* app, const RunOptions& run, const CommandHelp& help,
+                              std::function<void(const LogSession&)> work) {
+    program.commands.push_back(
+        {app, &run, help, [] { return std::set<std::string>{}; }, std::move(work)});
+  };
+  add(register_merge(program.app, program.merge), program.merge.run, merge_help(),
+      [&program](const LogSession& log) { run_merge(program.merge, log); });
+  add(register_inspect(program.app, program.inspect), program.inspect.run, inspect_help(),
+      [&program](const LogSession&) { run_inspect(program.inspect); });
   CLI::App* train = program.app.add_subcommand("train", "Learn from pictures");
   train->require_subcommand(0, 1);
-  program.commands.push_back(
-      {register_train_lora(*train, program.train_lora), &program.train_lora.run, train_lora_help(),
-       [] { return std::set<std::string>{}; },
-       [&program](const LogSession& log) { run_train_lora(program.train_lora, log); }});
+  add(register_train_lora(*train, program.train_lora), program.train_lora.run, train_lora_help(),
+      [&program](const LogSession& log) { run_train_lora(program.train_lora, log); });
+  add(register_train_ziplora(*train, program.train_ziplora), program.train_ziplora.training.run,
+      train_ziplora_help(),
+      [&program](const LogSession& log) { run_train_ziplora(program.train_ziplora, log); });
+  add(register_train_hypernet(*train, program.train_hypernet), program.train_hypernet.training.run,
+      train_hypernet_help(),
+      [&program](const LogSession& log) { run_train_hypernet(program.train_hypernet, log); });
 }
 
 /// The subcommand that the arguments named, null where they named none.

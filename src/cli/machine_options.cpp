@@ -32,6 +32,12 @@ void register_thread_option(CLI::App& app, std::optional<int64_t>& threads) {
   OptionBinder(app, "Machine").value("-t,--threads", threads, "N", "CPU threads (all cores)");
 }
 
+bool starts_anew(bool resume, bool no_resume) {
+  if (resume && no_resume)
+    throw ConfigError("--resume and --no-resume exclude each other; give one of them");
+  return no_resume;
+}
+
 void set_threads(const std::optional<int64_t>& threads) {
   if (!threads) return;
   if (*threads < 1 || *threads > kMaxThreads)

@@ -7,21 +7,19 @@
 #include <sstream>
 
 #include "molar/core/error.h"
-#include "molar/io/hash.h"
 #include "molar/io/image.h"
 #include "molar/io/safetensors.h"
 #include "molar/pipeline/stable_diffusion_pipeline.h"
 #include "molar/training/lora_training.h"
 #include "option_binder.h"
 #include "progress_display.h"
-#include "result_stream.h"
 #include "signals.h"
+#include "training_report.h"
 
 namespace molar::cli {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kSchema = 1;
 constexpr int64_t kSampleSteps = 20, kMaxSampleSteps = 1000;
 
 void register_data_options(CLI::App& app, TrainLoraOptions& o) {
@@ -154,9 +152,7 @@ LoraTrainingOptions resolve_training(const TrainLoraOptions& o) {
   if (o.save_dtype) t.save_dtype = parse_save_dtype(*o.save_dtype);
   take(o.checkpoint_every, t.checkpoint_every);
   take(o.sample_every, t.sample_every);
-  if (o.resume && o.no_resume)
-    throw ConfigError("--resume and --no-resume exclude each other; give one of them");
-  t.start_anew = o.no_resume;
+  t.start_anew = starts_anew(o.resume, o.no_resume);
   t.validate();
   return t;
 }
@@ -226,38 +222,6 @@ class SampleDrawer {
   GenerationRequest request_;
 };
 
-void report_step(const TrainingStep& step) {
-  write_result_line(Json{
-      {"schema", kSchema},
-      {"step", step.step},
-      {"loss", step.loss},
-      {"learning_rate", step.learning_rate},
-      {"grad_norm",
-       step.grad_norm}}.dump());
-}
-
-void report_result(const LoraTrainingResult& result, bool json,
-                   const std::vector<std::string>& warnings) {
-  if (result.already_finished)
-    spdlog::info("'{}' is finished: an earlier run took its {} steps; nothing to do",
-                 result.path.string(), result.num_steps);
-  else
-    spdlog::info("{} steps: {} layers, {} numbers", result.num_steps, result.num_layers,
-                 result.num_parameters);
-  if (!json) {
-    write_result_line(result.path.string());
-    return;
-  }
-  write_result_line(Json{
-      {"schema", kSchema},
-      {"path", result.path.string()},
-      {"skipped", result.already_finished},
-      {"steps", result.num_steps},
-      {"sha256", sha256_safetensors_data(result.path)},
-      {"warnings",
-       warnings}}.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
 }  // namespace
 
 CLI::App* register_train_lora(CLI::App& group, TrainLoraOptions& options) {
@@ -291,11 +255,7 @@ void run_train_lora(const TrainLoraOptions& options, const LogSession& log) {
   spdlog::info("learning from '{}' with {}, {} on {}, seed {}", training.instance.folder.string(),
                model.model.string(), dtype_option(training.compute.dtype),
                training.compute.device.str(), training.seed);
-  const Checkpoint checkpoint =
-      open_checkpoint(model.model, {.vae = model.vae,
-                                    .tokenizer = model.tokenizer,
-                                    .clip_vocabulary = model.clip_vocabulary,
-                                    .prediction_type = model.prediction_type});
+  const Checkpoint checkpoint = open_model(model);
   const std::unique_ptr<ProgressSink> progress =
       make_progress_display(options.machine.progress_style(options.run.quiet));
   const LoraTrainingResult result = train_lora(
@@ -305,10 +265,13 @@ void run_train_lora(const TrainLoraOptions& options, const LogSession& log) {
        .on_step =
            [&](const TrainingStep& step) {
              if (options.run.json) report_step(step);
-           },
-       .on_sample = [&](int64_t step,
-                        const LoraFileContent& lora) { samples.draw(step, lora, cancellation); }});
-  report_result(result, options.run.json, log.warnings());
+           }},
+      [&](int64_t step, const LoraFileContent& lora) { samples.draw(step, lora, cancellation); });
+  if (!result.already_finished)
+    spdlog::info("{} steps: {} layers, {} numbers", result.num_steps, result.num_layers,
+                 result.num_parameters);
+  report_outcome({result.path, result.already_finished, result.num_steps}, options.run.json,
+                 log.warnings());
 }
 
 }  // namespace molar::cli

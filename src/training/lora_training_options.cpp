@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "molar/core/error.h"
+#include "option_checks.h"
 
 namespace molar {
 namespace {
@@ -19,34 +20,20 @@ constexpr std::pair<std::string_view, LoraTarget> kTargets[] = {
     {"text-encoder", LoraTarget::kTextEncoder},
 };
 
-struct IntegerRange {
-  const char* option;
-  int64_t value, low, high;
-};
-
-struct NumberRange {
-  const char* option;
-  double value, low, high;  ///< [low, high)
-};
-
 void check_ranges(const LoraTrainingOptions& o) {
-  constexpr int64_t kMany = int64_t{1} << 30;
-  const IntegerRange integers[] = {
+  check_integers({
       {"--rank", o.rank, 1, 4096},
-      {"--steps", o.num_steps, 1, kMany},
+      {"--steps", o.num_steps, 1, kManySteps},
       {"--batch-size", o.batch_size, 1, 4096},
       {"--gradient-accumulation", o.gradient_accumulation, 1, 4096},
-      {"--warmup-steps", o.warmup_steps, 0, kMany},
-      {"--checkpoint-every", o.checkpoint_every, 0, kMany},
-      {"--sample-every", o.sample_every, 0, kMany},
+      {"--warmup-steps", o.warmup_steps, 0, kManySteps},
+      {"--checkpoint-every", o.checkpoint_every, 0, kManySteps},
+      {"--sample-every", o.sample_every, 0, kManySteps},
       {"--resolution", o.resolution_px.value_or(8), 8, 8192},
-  };
-  for (const auto& [option, value, low, high] : integers)
-    if (value < low || value > high)
-      throw ConfigError(fmt::format("{} {}: wanted {} to {}", option, value, low, high));
+  });
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const double tiny = std::numeric_limits<double>::min();
-  const NumberRange numbers[] = {
+  check_numbers({
       {"--alpha", o.effective_alpha(), tiny, kInfinity},
       {"--learning-rate", o.learning_rate, 0, kInfinity},
       {"--beta1", o.beta1, 0, 1},
@@ -56,12 +43,7 @@ void check_ranges(const LoraTrainingOptions& o) {
       {"--max-grad-norm", o.max_grad_norm, 0, kInfinity},
       {"--min-snr-gamma", o.min_snr_gamma.value_or(1), tiny, kInfinity},
       {"--prior-weight", o.prior_weight, 0, kInfinity},
-  };
-  for (const auto& [option, value, low, high] : numbers)
-    if (!(value >= low && value < high))
-      throw ConfigError(fmt::format("{} {}: wanted a number {} {}{}", option, value,
-                                    low > 0 ? "above" : "of at least", low > 0 ? 0 : low,
-                                    high < kInfinity ? fmt::format(" and below {}", high) : ""));
+  });
 }
 
 }  // namespace
@@ -82,19 +64,14 @@ LoraTarget parse_lora_target(std::string_view name) {
 void LoraTrainingOptions::validate() const {
   if (instance.folder.empty())
     throw ConfigError("no pictures to learn from; wanted --instance-images DIR");
-  if (output.empty()) throw ConfigError("no output; wanted -o FILE.safetensors");
-  if (output.extension() != ".safetensors")
-    throw ConfigError(
-        fmt::format("-o '{}': wanted a name that ends in .safetensors", output.string()));
+  check_output(output);
   if (targets.empty())
     throw ConfigError(fmt::format("no --target; wanted {}", fmt::join(lora_target_names(), ", ")));
   check_ranges(*this);
   if (warmup_steps >= num_steps)
     throw ConfigError(fmt::format("--warmup-steps {}: wanted fewer than the {} of --steps",
                                   warmup_steps, num_steps));
-  if (compute.dtype == at::kHalf)
-    throw ConfigError(
-        "--dtype f16: gradients underflow in float16; wanted f32, or bf16 for half the memory");
+  check_training_dtype(compute.dtype);
 }
 
 Json LoraTrainingOptions::to_json() const {

@@ -30,10 +30,10 @@ std::string lower_case_extension(const fs::path& path) {
   return extension;
 }
 
-std::vector<fs::path> sorted_files(const fs::path& folder, const std::string& option) {
+std::vector<fs::path> sorted_files(const fs::path& folder, const PictureSourceNames& names) {
   std::error_code error;
   if (!fs::is_directory(folder, error))
-    throw InputError(fmt::format("--{}-images '{}': wanted a folder of pictures, found {}", option,
+    throw InputError(fmt::format("{} '{}': wanted a folder of pictures, found {}", names.folder,
                                  folder.string(),
                                  fs::exists(folder, error) ? "a file" : "nothing"));
   std::vector<fs::path> files;
@@ -51,11 +51,11 @@ std::string trimmed(std::string text) {
 }
 
 std::string caption_of(const fs::path& picture, const PictureSource& source,
-                       const std::string& option) {
+                       const PictureSourceNames& names) {
   const fs::path file = fs::path(picture).replace_extension(kCaptionExtension);
   if (!fs::exists(file)) {
     if (source.prompt) return *source.prompt;
-    throw ConfigError(fmt::format("no --{}-prompt, and '{}' has no '{}' beside it", option,
+    throw ConfigError(fmt::format("no {}, and '{}' has no '{}' beside it", names.prompt,
                                   picture.string(), file.filename().string()));
   }
   const std::string text = trimmed(read_file(file, kMaxCaptionBytes));
@@ -87,16 +87,21 @@ void warn_of_leftovers(const std::vector<fs::path>& files,
 
 }  // namespace
 
-std::vector<TrainingPicture> list_pictures(const PictureSource& source, const std::string& option) {
-  const std::vector<fs::path> files = sorted_files(source.folder, option);
+PictureSourceNames option_names_of(const std::string& source) {
+  return {fmt::format("--{}-images", source), fmt::format("--{}-prompt", source)};
+}
+
+std::vector<TrainingPicture> list_pictures(const PictureSource& source,
+                                           const PictureSourceNames& names) {
+  const std::vector<fs::path> files = sorted_files(source.folder, names);
   std::vector<TrainingPicture> pictures;
   for (const fs::path& file : files)
     if (std::ranges::find(kPictureExtensions, lower_case_extension(file)) !=
         std::end(kPictureExtensions))
-      pictures.push_back({file, caption_of(file, source, option)});
+      pictures.push_back({file, caption_of(file, source, names)});
   if (pictures.empty())
-    throw InputError(fmt::format("--{}-images '{}': no picture in it; wanted .png, .jpg or .jpeg",
-                                 option, source.folder.string()));
+    throw InputError(fmt::format("{} '{}': no picture in it; wanted .png, .jpg or .jpeg",
+                                 names.folder, source.folder.string()));
   warn_of_leftovers(files, pictures);
   return pictures;
 }

@@ -9,6 +9,7 @@
 #include "molar/core/error.h"
 #include "molar/io/hash.h"
 #include "molar/schedulers/scheduler.h"
+#include "training_model.h"
 
 namespace molar {
 namespace {
@@ -34,29 +35,6 @@ constexpr std::pair<const char*, const char*> kKohyaKeys[] = {
     {"ss_mixed_precision", "dtype"},
 };
 
-/// Digest of files and captions, in order; the names do not matter.
-std::string pictures_digest(const std::vector<TrainingPicture>& pictures) {
-  std::string joined;
-  for (const TrainingPicture& picture : pictures)
-    joined += sha256_file(picture.path) + sha256_hex(picture.caption);
-  return sha256_hex(joined);
-}
-
-/// Digest of every tensor's name, shape and first numbers: tells models apart without reading
-/// gigabytes.
-std::string model_digest(const Checkpoint& checkpoint) {
-  constexpr int64_t kNumbersRead = 256;
-  std::string joined;
-  for (const auto& [component, part] : checkpoint.components)
-    for (const auto& [name, tensor] : part.weights) {
-      const Tensor first =
-          tensor.flatten().narrow(0, 0, std::min(kNumbersRead, tensor.numel())).contiguous();
-      joined += fmt::format("{}/{} {} ", component, name, shape_string(tensor.sizes()));
-      joined.append(static_cast<const char*>(first.const_data_ptr()), first.nbytes());
-    }
-  return sha256_hex(joined);
-}
-
 std::string text_of(const Json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
@@ -74,10 +52,30 @@ Json tag_frequency(const TrainingPictures& pictures, const LoraTrainingOptions& 
 
 }  // namespace
 
+std::string pictures_digest(const std::vector<TrainingPicture>& pictures) {
+  std::string joined;
+  for (const TrainingPicture& picture : pictures)
+    joined += sha256_file(picture.path) + sha256_hex(picture.caption);
+  return sha256_hex(joined);
+}
+
+std::string model_digest(const Checkpoint& checkpoint) {
+  constexpr int64_t kNumbersRead = 256;
+  std::string joined;
+  for (const auto& [component, part] : checkpoint.components)
+    for (const auto& [name, tensor] : part.weights) {
+      const Tensor first =
+          tensor.flatten().narrow(0, 0, std::min(kNumbersRead, tensor.numel())).contiguous();
+      joined += fmt::format("{}/{} {} ", component, name, shape_string(tensor.sizes()));
+      joined.append(static_cast<const char*>(first.const_data_ptr()), first.nbytes());
+    }
+  return sha256_hex(joined);
+}
+
 Json describe_run(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
                   const TrainingPictures& pictures) {
   Json description = options.to_json();
-  description["resolution"] = resolve_resolution(options, checkpoint);
+  description["resolution"] = resolve_resolution(options.resolution_px, checkpoint);
   description["model"] = model_digest(checkpoint);
   description["instance-images"] = pictures_digest(pictures.instance);
   if (!pictures.classes.empty()) description["class-images"] = pictures_digest(pictures.classes);

@@ -12,6 +12,11 @@ namespace molar {
 /// Metadata key of the description.
 constexpr const char* kDescriptionKey = "molar.training";
 
+/// Of files and captions, in order; the names do not matter.
+std::string pictures_digest(const std::vector<TrainingPicture>& pictures);
+/// Of every tensor's name, shape and first numbers: tells models apart without reading gigabytes.
+std::string model_digest(const Checkpoint& checkpoint);
+
 /// {"rank": 8, ..., "resolution": 512, "model": digest, "instance-images": digest, ...}
 Json describe_run(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
                   const TrainingPictures& pictures);

@@ -133,9 +133,7 @@ class Training(CliTest):
         self.assertEqual(tensors_of(self.folder / "plain.safetensors"), tensors_of(self.folder / "sampled.safetensors"))
 
     def test_the_recipes_are_files_of_options(self):
-        recipes = sorted(RECIPES.glob("*.toml"))
-        self.assertGreaterEqual(len(recipes), 2)
-        for recipe in recipes:
+        for recipe in (RECIPES / "subject.toml", RECIPES / "style.toml"):
             self.run_ok("train", "lora", "--config", recipe, "-m", SD15, *DATA, "--steps", "2", "--warmup-steps", "0", "-o",
                         f"{recipe.stem}.safetensors")
             self.assertEqual(metadata_of(self.folder / f"{recipe.stem}.safetensors")["ss_lr_scheduler"], "cosine")

@@ -1,6 +1,7 @@
 #include "molar/training/lora_trainer.h"
 
 #include "training_fixtures.h"
+#include "training_model.h"
 
 namespace molar {
 namespace {
@@ -74,14 +75,20 @@ TEST(LoraTrainer, LearnsWhatDiffusersAndPeftLearn) {
 TEST(LoraTrainer, GradientCheckpointingChangesNothingButTheMemory) {
   const Checkpoint checkpoint = open_tiny("sdxl-tiny");
   LoraTrainingOptions options = quick_options();
-  options.targets = {LoraTarget::kAttention, LoraTarget::kConvolution, LoraTarget::kTextEncoder};
-  QuietTrainer kept(options, checkpoint);
-  options.gradient_checkpointing = true;
-  QuietTrainer recomputed(options, checkpoint);
-  for (int i = 0; i < 3; ++i) {
-    const TrainingStep a = kept.trainer.advance(), b = recomputed.trainer.advance();
-    EXPECT_NEAR(a.loss, b.loss, 1e-5 * a.loss);  // gradients are summed in another order
-    EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-4 * a.grad_norm);
+  // Attention alone: the first blocks of SDXL have none, so nothing in them learns.
+  for (const std::set<LoraTarget>& targets :
+       {std::set{LoraTarget::kAttention},
+        {LoraTarget::kAttention, LoraTarget::kConvolution, LoraTarget::kTextEncoder}}) {
+    options.targets = targets;
+    options.gradient_checkpointing = false;
+    QuietTrainer kept(options, checkpoint);
+    options.gradient_checkpointing = true;
+    QuietTrainer recomputed(options, checkpoint);
+    for (int i = 0; i < 3; ++i) {
+      const TrainingStep a = kept.trainer.advance(), b = recomputed.trainer.advance();
+      EXPECT_NEAR(a.loss, b.loss, 1e-5 * a.loss);  // gradients are summed in another order
+      EXPECT_NEAR(a.grad_norm, b.grad_norm, 1e-4 * a.grad_norm);
+    }
   }
 }
 
@@ -175,11 +182,11 @@ TEST(LoraTrainer, LongCaptionsAreEncodedWhole) {
 TEST(Resolution, IsTheModelsOwnOrAWholeNumberOfLatents) {
   const Checkpoint checkpoint = open_tiny("sd15-tiny");
   LoraTrainingOptions options = quick_options();
-  EXPECT_EQ(resolve_resolution(options, checkpoint), 64);
+  EXPECT_EQ(resolve_resolution(options.resolution_px, checkpoint), 64);
   options.resolution_px = 48;
-  EXPECT_EQ(resolve_resolution(options, checkpoint), 48);
+  EXPECT_EQ(resolve_resolution(options.resolution_px, checkpoint), 48);
   options.resolution_px = 50;
-  expect_error<ConfigError>([&] { resolve_resolution(options, checkpoint); },
+  expect_error<ConfigError>([&] { resolve_resolution(options.resolution_px, checkpoint); },
                             {"--resolution 50", "multiple of 8"});
 }
 

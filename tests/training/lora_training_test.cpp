@@ -30,12 +30,11 @@ class TrainingRun {
                              steps.push_back(step);
                              if (step.step == stop_after) cancellation.request();
                              if (step.step == die_after) throw std::runtime_error("killed");
-                           },
-                       .on_sample =
-                           [&](int64_t step, const LoraFileContent& lora) {
-                             samples.push_back(step);
-                             EXPECT_FALSE(lora.tensors.empty());
-                           }});
+                           }},
+                      [&](int64_t step, const LoraFileContent& lora) {
+                        samples.push_back(step);
+                        EXPECT_FALSE(lora.tensors.empty());
+                      });
   }
   fs::path unfinished() const { return checkpoint_path(options.output); }
   std::string digest() const { return read_bytes(options.output); }

@@ -21,7 +21,7 @@ TEST(PictureFolder, ListsPicturesByNameWithTheirCaptions) {
   folder.file("a.txt", "  a dog,\nrunning \n");
   folder.file("c.txt", "");
   folder.file("notes.md", "ignored, with a warning");
-  const auto pictures = list_pictures({folder.path(), "a dog"}, "instance");
+  const auto pictures = list_pictures({folder.path(), "a dog"}, option_names_of("instance"));
   ASSERT_EQ(pictures.size(), 3U);
   EXPECT_EQ(pictures[0].path.filename(), "a.JPG");
   EXPECT_EQ(pictures[0].caption, "a dog,\nrunning");
@@ -32,7 +32,7 @@ TEST(PictureFolder, ListsPicturesByNameWithTheirCaptions) {
 TEST(PictureFolder, SaysWhatIsMissing) {
   const TempFolder folder;
   const auto list = [&](const std::filesystem::path& path, std::optional<std::string> prompt) {
-    return [=] { list_pictures({path, prompt}, "class"); };
+    return [=] { list_pictures({path, prompt}, option_names_of("class")); };
   };
   expect_error<InputError>(list(folder / "absent", "x"), {"--class-images", "absent", "nothing"});
   expect_error<InputError>(list(folder.file("file", ""), "x"), {"--class-images", "a file"});

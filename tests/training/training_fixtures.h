@@ -39,8 +39,8 @@ inline LoraTrainingOptions quick_options() {
 
 inline TrainingPictures pictures_of(const LoraTrainingOptions& options) {
   TrainingPictures pictures;
-  pictures.instance = list_pictures(options.instance, "instance");
-  if (options.classes) pictures.classes = list_pictures(*options.classes, "class");
+  pictures.instance = list_pictures(options.instance, option_names_of("instance"));
+  if (options.classes) pictures.classes = list_pictures(*options.classes, option_names_of("class"));
   return pictures;
 }
 

@@ -5,22 +5,14 @@
 #include <functional>
 
 #include "molar/adapters/lora_writer.h"
-#include "molar/core/cancellation.h"
-#include "molar/core/progress.h"
 #include "molar/io/checkpoint.h"
 #include "molar/training/lora_trainer.h"
 #include "molar/training/lora_training_options.h"
 
 namespace molar {
 
-/// What a training tells while it runs. All must outlive the call.
-struct LoraTrainingContext {
-  ProgressSink& progress;
-  const CancellationToken& cancellation;
-  std::function<void(const TrainingStep&)> on_step;
-  /// Each --sample-every steps and after the last: the LoRA as it would be written now.
-  std::function<void(int64_t step, const LoraFileContent&)> on_sample;
-};
+/// Each --sample-every steps and after the last: the LoRA as it would be written now.
+using SampleSink = std::function<void(int64_t step, const LoraFileContent&)>;
 
 struct LoraTrainingResult {
   std::filesystem::path path;
@@ -41,6 +33,6 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& output);
 /// Throws ConfigError: options, or the name belongs to another run; InputError: pictures;
 /// FileError; PictureError: NaN; StoppedError after a cancellation, with a checkpoint written.
 LoraTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
-                              const LoraTrainingContext& context);
+                              const TrainingContext& context, const SampleSink& on_sample);
 
 }  // namespace molar

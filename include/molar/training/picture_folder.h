@@ -15,12 +15,20 @@ struct TrainingPicture {
   std::string caption;
 };
 
+/// What a user calls a source of pictures, for messages.
+struct PictureSourceNames {
+  std::string folder;  ///< "--instance-images"
+  std::string prompt;  ///< "--instance-prompt"
+};
+/// {"--instance-images", "--instance-prompt"}
+PictureSourceNames option_names_of(const std::string& source);
+
 /// Every .png, .jpg and .jpeg of the folder, by name. The caption is the text of the file of the
 /// same name that ends in .txt, without white space at its ends, else the source's prompt. Warns of
 /// files that are neither. Throws InputError: no folder, no picture in it, a caption that is not
-/// UTF-8; ConfigError: a picture without caption where the source has no prompt. `option` names the
-/// folder and the prompt in messages: "instance" for --instance-images.
-std::vector<TrainingPicture> list_pictures(const PictureSource& source, const std::string& option);
+/// UTF-8; ConfigError: a picture without caption where the source has no prompt.
+std::vector<TrainingPicture> list_pictures(const PictureSource& source,
+                                           const PictureSourceNames& names);
 
 /// A picture as the VAE reads it, and what SDXL is told about it.
 struct SquarePicture {

@@ -19,7 +19,19 @@ namespace molar {
 ///                    (instance rows, then class rows): with --flip uniform(0, 1) [B], mirrored
 ///                    where below 1/2; standard normal [B, C, h, w], the sample of the latents;
 ///                    standard normal [B, C, h, w], the noise; randint(num_train_timesteps) [B].
-enum class RandomStream : uint64_t { kFactors, kInstances, kClasses, kPass };
+///   kPairs,       e: the order of the pairs of LoRAs in epoch e: randperm(subjects * styles), pair
+///                    number s * styles + t.
+///   kValidation,  n: as kPass, of validation pair n.
+/// Trainings of merges take kInstances for the order of each LoRA's pictures, and draw the rows of
+/// the subject and of the style in one pass, in this order.
+enum class RandomStream : uint64_t {
+  kFactors,
+  kInstances,
+  kClasses,
+  kPass,
+  kPairs,
+  kValidation,
+};
 uint64_t stream_seed(uint64_t seed, RandomStream stream, int64_t index);
 
 /// Pictures in shuffled epochs: position p of the endless row is picture p % n of epoch p / n.

@@ -1,0 +1,76 @@
+#include "train_hypernet_command.h"
+
+#include <fmt/format.h>
+
+#include "molar/training/merge_training.h"
+#include "option_binder.h"
+
+namespace molar::cli {
+
+CLI::App* register_train_hypernet(CLI::App& group, TrainHypernetOptions& o) {
+  CLI::App* app = group.add_subcommand(
+      "hypernet", "Learn a network that predicts how LoRAs are merged (LoRA.rar)");
+  OptionBinder what(*app, "LoRAs");
+  what.value("--subjects", o.subjects, "DIR",
+             "Subject LoRAs, NAME.safetensors, each with the pictures it was taught in NAME/");
+  what.value("--styles", o.styles, "DIR", "The same for styles; every pair is learnt from");
+  what.value("--validation-subjects", o.validation_subjects, "DIR",
+             "Subjects that are not learnt from: the network that merges them best is kept");
+  what.value("--validation-styles", o.validation_styles, "DIR", "The same for styles");
+
+  const HypernetOptions defaults;
+  OptionBinder network(*app, "Network");
+  network.value("--hidden", o.hidden, "N", fmt::format("Hidden values ({})", defaults.num_hidden));
+  network.flag("--constant", o.constant,
+               "Learn one pair of coefficients for each width of layer, whatever the LoRAs hold: "
+               "the ablation");
+
+  register_merge_training(*app, o.training, defaults.run);
+  OptionBinder training(*app, "Training");
+  training.value("--pairs-per-step", o.pairs_per_step, "N",
+                 fmt::format("Pairs that an update is the mean of ({})", defaults.pairs_per_step));
+  training.value("--weight-decay", o.weight_decay, "X",
+                 fmt::format("AdamW ({})", defaults.weight_decay));
+  training.value("--max-grad-norm", o.max_grad_norm, "X",
+                 fmt::format("Longer gradients are cut; 0: never ({})", defaults.max_grad_norm));
+  training.value("--validate-every", o.validate_every, "N",
+                 fmt::format("Steps between validations ({})", defaults.validate_every));
+  training.value("--patience", o.patience, "N",
+                 "Validations in a row without a better one that end the training; 0: none (0)");
+  return app;
+}
+
+CommandHelp train_hypernet_help() {
+  return {.usage = "--subjects DIR --styles DIR -o FILE [options]",
+          .examples = {"molar train hypernet -m sdxl/ --subjects subjects/ --styles styles/ "
+                       "--gradient-checkpointing -o hypernet.safetensors",
+                       "molar train hypernet --subjects s/ --styles t/ --validation-subjects vs/ "
+                       "--validation-styles vt/ --patience 5 -o hypernet.safetensors"},
+          .common_options = {"--subjects", "--styles", "--validation-subjects",
+                             "--validation-styles", "--model", "--steps", "--output"}};
+}
+
+void run_train_hypernet(const TrainHypernetOptions& o, const LogSession& log) {
+  HypernetOptions options;
+  take(o.subjects, options.subjects);
+  take(o.styles, options.styles);
+  take(o.validation_subjects, options.validation_subjects);
+  take(o.validation_styles, options.validation_styles);
+  take(o.hidden, options.num_hidden);
+  take(o.pairs_per_step, options.pairs_per_step);
+  take(o.validate_every, options.validate_every);
+  take(o.patience, options.patience);
+  take(o.weight_decay, options.weight_decay);
+  take(o.max_grad_norm, options.max_grad_norm);
+  options.constant = o.constant;
+  take_merge_training(o.training, options.run);
+  options.validate();
+  run_merge_training(
+      o.training, options.run,
+      fmt::format("to merge '{}' with '{}'", options.subjects.string(), options.styles.string()),
+      log, [&](const Checkpoint& checkpoint, const TrainingContext& context) {
+        return train_hypernet(options, checkpoint, context);
+      });
+}
+
+}  // namespace molar::cli

@@ -1,0 +1,46 @@
+#include "training_report.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "molar/io/hash.h"
+#include "molar/io/json_config.h"
+#include "result_stream.h"
+
+namespace molar::cli {
+namespace {
+
+constexpr int kSchema = 1;
+
+}  // namespace
+
+void report_step(const TrainingStep& step) {
+  Json line{{"schema", kSchema},
+            {"step", step.step},
+            {"loss", step.loss},
+            {"learning_rate", step.learning_rate},
+            {"grad_norm", step.grad_norm}};
+  for (const auto& [name, value] : step.terms) line[name] = value;
+  write_result_line(line.dump());
+}
+
+void report_outcome(const TrainingOutcome& outcome, bool json,
+                    const std::vector<std::string>& warnings) {
+  if (outcome.already_finished)
+    spdlog::info("'{}' is finished: an earlier run took its {} steps; nothing to do",
+                 outcome.path.string(), outcome.num_steps);
+  if (!json) {
+    write_result_line(outcome.path.string());
+    return;
+  }
+  write_result_line(Json{
+      {"schema", kSchema},
+      {"path", outcome.path.string()},
+      {"skipped", outcome.already_finished},
+      {"steps", outcome.num_steps},
+      {"sha256", sha256_safetensors_data(outcome.path)},
+      {"warnings",
+       warnings}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace molar::cli

@@ -1,0 +1,216 @@
+#include "hypernet_trainer.h"
+
+#include <fmt/format.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <set>
+
+#include "merge_objective.h"
+#include "molar/core/error.h"
+
+namespace molar {
+namespace {
+
+constexpr int64_t kValidationDraws = 4;  // of noise for each pair
+constexpr int64_t kValidationRows = 4;   // of each LoRA's pictures in each
+constexpr const char *kBest = "best/", *kBestNumbers = "best";
+
+std::vector<std::string> all_captions(const HypernetLoras& loras) {
+  std::vector<std::string> captions;
+  for (const std::vector<ListedLora>* group : loras.groups())
+    for (const std::string& caption : captions_of(*group)) captions.push_back(caption);
+  return captions;
+}
+
+/// Outputs of the layers that a subject and a style have in common and a head can be for.
+std::set<int64_t> predictable_widths(const HypernetLoras& loras) {
+  const auto widths_of = [](const std::vector<ListedLora>& group) {
+    std::map<LayerName, int64_t> widths;
+    for (const ListedLora& lora : group)
+      for (const auto& [name, layer] : lora.weights.layers)
+        if (is_predictable_layer(name) && layer.weight_shape.size() == 2)
+          widths[name] = layer.weight_shape.front();
+    return widths;
+  };
+  const auto of_styles = widths_of(loras.styles);
+  std::set<int64_t> widths;
+  for (const auto& [name, width] : widths_of(loras.subjects))
+    if (of_styles.contains(name)) widths.insert(width);
+  return widths;
+}
+
+}  // namespace
+
+HypernetTrainer::HypernetTrainer(const HypernetOptions& options, const Checkpoint& checkpoint,
+                                 const HypernetLoras& loras, ProgressSink& progress,
+                                 const CancellationToken& cancellation)
+    : options_(options),
+      model_(checkpoint, training_model_options(options.run), all_captions(loras)),
+      pairs_(options.run.seed, RandomStream::kPairs,
+             static_cast<int64_t>(loras.subjects.size() * loras.styles.size())) {
+  std::vector<EncodedLora>* const encoded[] = {&subjects_, &styles_, &validation_subjects_,
+                                               &validation_styles_};
+  for (size_t i = 0; i < std::size(encoded); ++i)
+    *encoded[i] =
+        encode_taught_loras(*loras.groups()[i], checkpoint, options.run, progress, cancellation);
+  model_.load_unet();
+  make_network(checkpoint, loras);
+}
+
+void HypernetTrainer::make_network(const Checkpoint& checkpoint, const HypernetLoras& loras) {
+  const std::set<int64_t> widths = predictable_widths(loras);
+  if (widths.empty())
+    throw FitError(
+        fmt::format("no subject and style have a UNet attention's to_q or to_out.0 in common: "
+                    "there is nothing to predict for '{}'",
+                    checkpoint.path.string()));
+  std::map<std::string, std::pair<std::vector<int64_t>, int64_t>> shapes;  // and fan-in
+  const int64_t hidden = options_.num_hidden;
+  int64_t number = 1;
+  for (const int64_t width : widths) {
+    const std::string head = fmt::format("input_{}", number++);
+    shapes[head + ".weight"] = {{hidden, 2 * width}, 2 * width};
+    shapes[head + ".bias"] = {{hidden}, 2 * width};
+  }
+  shapes["output.1.weight"] = {{2, hidden}, hidden};
+  shapes["output.1.bias"] = {{2}, hidden};
+
+  RandomSource random(stream_seed(options_.run.seed, RandomStream::kFactors, 0));
+  NamedParameters parameters;
+  for (const auto& [name, shape] : shapes) {
+    const double bound = 1 / std::sqrt(static_cast<double>(shape.second));
+    Tensor values = random.uniform(shape.first, -bound, bound);
+    if (name == "output.1.bias") values.fill_(1);
+    const bool reads_columns = name.starts_with("input_") && name.ends_with(".weight");
+    const bool learns = !(options_.constant && reads_columns);
+    if (!learns) values.zero_();
+    const Tensor leaf = values.to(options_.run.compute.device).requires_grad_(learns);
+    tensors_[name] = leaf;
+    if (learns) parameters.emplace_back(name, leaf);
+  }
+  optimizer_.emplace(parameters, AdamWSettings{.weight_decay = options_.weight_decay,
+                                               .max_grad_norm = options_.max_grad_norm});
+}
+
+HypernetTrainer::Pass HypernetTrainer::run_pass(EncodedLora& subject, EncodedLora& style,
+                                                int64_t pass, int64_t batch_size,
+                                                RandomSource& random, bool learns) {
+  WeighedPair pair(model_.unet_layers(), subject.weights, style.weights);
+  const Hypernetwork network = Hypernetwork::from_tensors(tensors_, options_.run.output);
+  // The UNet's backward pass ends at copies of the coefficients: it may run in pieces, and what
+  // they were predicted from is walked once.
+  std::vector<Tensor> predicted, leaves, cosines;
+  for (const LayerName& name : pair.weighable()) {
+    const LoraMatrices &s = pair.subject(name), &t = pair.style(name);
+    if (!network.covers(name, {s.up.size(0), s.down.size(1)})) continue;
+    predicted.push_back(network.coefficients(s, t));
+    leaves.push_back(predicted.back().detach().requires_grad_(learns));
+    const Tensor& m = leaves.back();
+    cosines.push_back(torch::cosine_similarity(m[0], m[1], /*dim=*/0).abs());
+    pair.weigh(name, m);
+  }
+  const ReconstructionLosses losses =
+      reconstruction_losses(model_, pair, subject.pictures.rows(pass, batch_size),
+                            style.pictures.rows(pass, batch_size), random);
+  const Tensor similarity =
+      cosines.empty() ? torch::zeros({}) : torch::stack(cosines).sum().to(torch::kFloat);
+  if (learns && !leaves.empty()) {
+    const Tensor loss = losses.subject + losses.style + options_.run.similarity_weight * similarity;
+    (loss / static_cast<double>(options_.pairs_per_step)).backward();
+    std::vector<Tensor> gradients;
+    for (const Tensor& leaf : leaves) gradients.push_back(leaf.grad());
+    torch::autograd::backward(predicted, gradients);
+  }
+  return {losses.subject.detach(), losses.style.detach(), similarity.detach()};
+}
+
+TrainingStep HypernetTrainer::advance() {
+  const double lambda = options_.run.similarity_weight;
+  TrainingStep step{.step = num_steps_done_ + 1, .learning_rate = options_.run.learning_rate};
+  double subject = 0, style = 0, similarity = 0;
+  optimizer_->zero_grad();
+  for (int64_t k = 0; k < options_.pairs_per_step; ++k) {
+    const int64_t pass = num_steps_done_ * options_.pairs_per_step + k;
+    const auto pair = static_cast<size_t>(pairs_.batch(pass, 1).front());
+    RandomSource random(stream_seed(options_.run.seed, RandomStream::kPass, pass));
+    const Pass found = run_pass(subjects_[pair / styles_.size()], styles_[pair % styles_.size()],
+                                pass, options_.run.batch_size, random, /*learns=*/true);
+    const auto share = static_cast<double>(options_.pairs_per_step);
+    subject += found.subject.item<double>() / share;
+    style += found.style.item<double>() / share;
+    similarity += found.similarity.item<double>() / share;
+  }
+  step.loss = subject + style + lambda * similarity;
+  step.terms = {{"subject", subject}, {"style", style}, {"similarity", similarity}};
+  step.grad_norm = optimizer_->update(step.step, step.loss, step.learning_rate);
+  ++num_steps_done_;
+  const bool last = num_steps_done_ == num_steps();
+  if (options_.validates() && (last || num_steps_done_ % options_.validate_every == 0)) {
+    const double loss = validate();
+    step.terms.emplace_back("validation", loss);
+    keep_if_best(loss);
+  }
+  return step;
+}
+
+double HypernetTrainer::validate() {
+  const torch::NoGradGuard no_grad;
+  double sum = 0;
+  int64_t draw = 0;
+  for (EncodedLora& subject : validation_subjects_)
+    for (EncodedLora& style : validation_styles_)
+      for (int64_t k = 0; k < kValidationDraws; ++k, ++draw) {
+        RandomSource random(stream_seed(options_.run.seed, RandomStream::kValidation, draw));
+        const Pass found =
+            run_pass(subject, style, draw, kValidationRows, random, /*learns=*/false);
+        sum += (found.subject + found.style).item<double>();
+      }
+  return sum / static_cast<double>(draw);
+}
+
+void HypernetTrainer::keep_if_best(double loss) {
+  if (best_ && best_->loss <= loss) {
+    ++best_->validations_since;
+    return;
+  }
+  best_.emplace();
+  best_->loss = loss;
+  for (const auto& [name, tensor] : tensors_) best_->network[name] = tensor.detach().clone();
+}
+
+bool HypernetTrainer::finished() const {
+  return num_steps_done_ >= num_steps() ||
+         (options_.patience > 0 && best_ && best_->validations_since >= options_.patience);
+}
+
+StateDict HypernetTrainer::network() const {
+  StateDict network;
+  for (const auto& [name, tensor] : best_ ? best_->network : tensors_)
+    network[name] = tensor.detach().to(torch::kCPU);
+  return network;
+}
+
+StateDict HypernetTrainer::state() const {
+  StateDict state = optimizer_->state();
+  if (!best_) return state;
+  for (const auto& [name, tensor] : best_->network) state[kBest + name] = tensor;
+  state[kBestNumbers] =
+      torch::tensor({best_->loss, static_cast<double>(best_->validations_since)}, torch::kDouble);
+  return state;
+}
+
+void HypernetTrainer::restore(const StateDict& state, int64_t num_steps_done) {
+  optimizer_->restore(state);
+  num_steps_done_ = num_steps_done;
+  if (!state.contains(kBestNumbers)) return;
+  const Tensor numbers = state_tensor(state, kBestNumbers, torch::empty({2}));
+  best_.emplace();
+  best_->loss = numbers[0].item<double>();
+  best_->validations_since = static_cast<int64_t>(numbers[1].item<double>());
+  for (const auto& [name, tensor] : tensors_)
+    best_->network[name] = torch::empty_like(tensor, torch::requires_grad(false))
+                               .copy_(state_tensor(state, kBest + name, tensor));
+}
+
+}  // namespace molar

@@ -1,0 +1,79 @@
+#include "molar/training/merge_training.h"
+
+#include "hypernet_trainer.h"
+#include "molar/adapters/layer_skeleton.h"
+#include "run_description.h"
+#include "training_loop.h"
+#include "ziplora_trainer.h"
+
+namespace molar {
+namespace {
+
+/// What every training of a merge depends on, on top of its options and LoRAs.
+void add_model(Json& description, const MergeTrainingOptions& options,
+               const Checkpoint& checkpoint) {
+  description["resolution"] = resolve_resolution(options.resolution_px, checkpoint);
+  description["model"] = model_digest(checkpoint);
+}
+
+MergeTrainingResult finished_before(const RunFiles& files, const MergeTrainingOptions& options) {
+  files.remove_checkpoint();
+  return {.path = options.output, .already_finished = true};
+}
+
+}  // namespace
+
+MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoint& checkpoint,
+                                  const TrainingContext& context) {
+  options.validate();
+  const LayerSkeleton skeleton(checkpoint);
+  const std::vector<ListedLora> pair{
+      list_taught_lora(options.subject, skeleton.layers(), option_names_of("subject")),
+      list_taught_lora(options.style, skeleton.layers(), option_names_of("style"))};
+  Json description = options.run.to_json();
+  description["training"] = "ziplora";
+  description["subject"] = describe_taught_lora(pair[0]);
+  description["style"] = describe_taught_lora(pair[1]);
+  add_model(description, options.run, checkpoint);
+  const RunFiles files(options.run.output, description, options.run.start_anew);
+  if (files.finished()) return finished_before(files, options.run);
+
+  ZiploraTrainer trainer(options.run, checkpoint, pair, context.progress, context.cancellation);
+  run_training(trainer, files, options.run.checkpoint_every, context);
+  LoraFileContent content = trainer.coefficients().content();
+  content.metadata[kDescriptionKey] = description.dump();
+  files.write_result(content);
+  return {.path = options.run.output, .num_steps = trainer.num_steps_done()};
+}
+
+MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpoint& checkpoint,
+                                   const TrainingContext& context) {
+  options.validate();
+  const LayerSkeleton skeleton(checkpoint);
+  const auto list = [&](const std::filesystem::path& folder, const char* option) {
+    return list_taught_loras(folder, skeleton.layers(), option);
+  };
+  HypernetLoras loras{
+      list(options.subjects, "--subjects"), list(options.styles, "--styles"), {}, {}};
+  if (options.validates()) {
+    loras.validation_subjects = list(options.validation_subjects, "--validation-subjects");
+    loras.validation_styles = list(options.validation_styles, "--validation-styles");
+  }
+  Json description = options.to_json();
+  description["training"] = "hypernet";
+  description["subjects"] = describe_taught_loras(loras.subjects);
+  description["styles"] = describe_taught_loras(loras.styles);
+  description["validation-subjects"] = describe_taught_loras(loras.validation_subjects);
+  description["validation-styles"] = describe_taught_loras(loras.validation_styles);
+  add_model(description, options.run, checkpoint);
+  const RunFiles files(options.run.output, description, options.run.start_anew);
+  if (files.finished()) return finished_before(files, options.run);
+
+  HypernetTrainer trainer(options, checkpoint, loras, context.progress, context.cancellation);
+  run_training(trainer, files, options.run.checkpoint_every, context);
+  files.write_result(
+      {trainer.network(), {{"molar.kind", "hypernet"}, {kDescriptionKey, description.dump()}}});
+  return {.path = options.run.output, .num_steps = trainer.num_steps_done()};
+}
+
+}  // namespace molar

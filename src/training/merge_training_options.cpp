@@ -1,0 +1,88 @@
+#include "molar/training/merge_training_options.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+
+#include "molar/core/error.h"
+#include "option_checks.h"
+
+namespace molar {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+void require(const std::filesystem::path& path, const char* what, const char* option) {
+  if (path.empty()) throw ConfigError(fmt::format("no {}; wanted {}", what, option));
+}
+
+}  // namespace
+
+void MergeTrainingOptions::validate() const {
+  check_output(output);
+  check_integers({
+      {"--steps", num_steps, 1, kManySteps},
+      {"--batch-size", batch_size, 1, 4096},
+      {"--checkpoint-every", checkpoint_every, 0, kManySteps},
+      {"--resolution", resolution_px.value_or(8), 8, 8192},
+  });
+  check_numbers({
+      {"--learning-rate", learning_rate, 0, kInfinity},
+      {"--similarity-weight", similarity_weight, 0, kInfinity},
+  });
+  check_training_dtype(compute.dtype);
+}
+
+Json MergeTrainingOptions::to_json() const {
+  return {{"steps", num_steps},
+          {"batch-size", batch_size},
+          {"learning-rate", learning_rate},
+          {"similarity-weight", similarity_weight},
+          {"seed", seed},
+          {"dtype", dtype_option(compute.dtype)}};
+}
+
+void ZiploraOptions::validate() const {
+  require(subject.file, "subject", "--subject FILE");
+  require(style.file, "style", "--style FILE");
+  require(subject.pictures.folder, "pictures of the subject", "--subject-images DIR");
+  require(style.pictures.folder, "pictures of the style", "--style-images DIR");
+  run.validate();
+}
+
+void HypernetOptions::validate() const {
+  require(subjects, "subject LoRAs", "--subjects DIR");
+  require(styles, "style LoRAs", "--styles DIR");
+  if (validation_subjects.empty() != validation_styles.empty())
+    throw ConfigError(
+        "--validation-subjects and --validation-styles make pairs together; found one of them");
+  run.validate();
+  check_integers({
+      {"--hidden", num_hidden, 1, 65536},
+      {"--pairs-per-step", pairs_per_step, 1, 4096},
+      {"--validate-every", validate_every, 1, kManySteps},
+      {"--patience", patience, 0, kManySteps},
+  });
+  check_numbers({
+      {"--weight-decay", weight_decay, 0, kInfinity},
+      {"--max-grad-norm", max_grad_norm, 0, kInfinity},
+  });
+  if (patience > 0 && !validates())
+    throw ConfigError(
+        "--patience without --validation-subjects DIR and --validation-styles DIR: nothing is "
+        "validated");
+}
+
+Json HypernetOptions::to_json() const {
+  Json json = run.to_json();
+  json.update(Json{{"hidden", num_hidden},
+                   {"constant", constant},
+                   {"pairs-per-step", pairs_per_step},
+                   {"weight-decay", weight_decay},
+                   {"max-grad-norm", max_grad_norm},
+                   {"validate-every", validate_every},
+                   {"patience", patience}});
+  return json;
+}
+
+}  // namespace molar

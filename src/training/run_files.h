@@ -1,0 +1,40 @@
+/// The files of one training: its result, and its checkpoint until that is written. See Note
+/// [Resuming] in lora_training.h.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+
+#include "molar/adapters/lora_writer.h"
+#include "molar/io/json_config.h"
+#include "molar/io/state_dict.h"
+
+namespace molar {
+
+/// Where a training was when it was interrupted.
+struct UnfinishedRun {
+  StateDict state;
+  int64_t num_steps_done = 0;
+};
+
+class RunFiles {
+ public:
+  /// `description`: see describe_run. Throws ConfigError where `output` exists and belongs to
+  /// another run; `start_anew` removes both files.
+  RunFiles(const std::filesystem::path& output, Json description, bool start_anew);
+
+  bool finished() const;
+  /// Throws ConfigError for a checkpoint of another run, FileError for a broken one.
+  std::optional<UnfinishedRun> unfinished() const;
+  void write_checkpoint(const UnfinishedRun& run) const;
+  /// Last, so that a run killed between the two files finds its result and is finished.
+  void write_result(const LoraFileContent& content) const;
+  void remove_checkpoint() const;
+
+ private:
+  std::filesystem::path output_, checkpoint_;
+  Json description_;
+};
+
+}  // namespace molar

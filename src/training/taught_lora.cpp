@@ -1,0 +1,104 @@
+#include "taught_lora.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "molar/adapters/lora_io.h"
+#include "molar/adapters/lora_summary.h"
+#include "molar/core/error.h"
+#include "molar/io/hash.h"
+#include "run_description.h"
+
+namespace molar {
+namespace fs = std::filesystem;
+
+ListedLora list_taught_lora(const TaughtLora& taught, const ModelLayers& layers,
+                            const PictureSourceNames& names) {
+  LoraWeights weights = load_lora(taught.file, layers);
+  const auto num_layers = static_cast<int64_t>(weights.layers.size());
+  if (const int64_t others = num_layers - weights.num_layers("unet"); others > 0)
+    spdlog::warn("'{}': {} layers of a text encoder are left out of the training",
+                 taught.file.string(), others);
+  PictureSource pictures = taught.pictures;
+  if (!pictures.prompt)
+    if (const std::string words = read_lora_documentation(weights.metadata).trigger_words;
+        !words.empty())
+      pictures.prompt = words;
+  return {std::move(weights), list_pictures(pictures, names)};
+}
+
+std::vector<ListedLora> list_taught_loras(const fs::path& folder, const ModelLayers& layers,
+                                          const std::string& option) {
+  if (!fs::is_directory(folder))
+    throw InputError(
+        fmt::format("{} '{}': wanted a folder of LoRA files", option, folder.string()));
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() == ".safetensors" && entry.is_regular_file())
+      files.push_back(entry.path());
+  if (files.empty())
+    throw InputError(fmt::format("{} '{}': no .safetensors file in it", option, folder.string()));
+  std::ranges::sort(files);
+  std::vector<ListedLora> loras;
+  for (const fs::path& file : files) {
+    const fs::path pictures = fs::path(file).replace_extension();
+    if (!fs::is_directory(pictures))
+      throw InputError(fmt::format("{}: '{}' has no folder '{}' with the pictures it was taught",
+                                   option, file.string(), pictures.string()));
+    loras.push_back(list_taught_lora({file, {pictures, std::nullopt}}, layers,
+                                     {option, "trigger words in the LoRA's metadata"}));
+  }
+  return loras;
+}
+
+Json describe_taught_lora(const ListedLora& listed) {
+  return {{"sha256", sha256_safetensors_data(listed.weights.path)},
+          {"images", pictures_digest(listed.pictures)}};
+}
+
+Json describe_taught_loras(const std::vector<ListedLora>& listed) {
+  Json all = Json::array();
+  for (const ListedLora& lora : listed) all.push_back(describe_taught_lora(lora));
+  return all;
+}
+
+std::vector<std::string> captions_of(const std::vector<ListedLora>& loras) {
+  std::vector<std::string> captions;
+  for (const ListedLora& lora : loras)
+    for (const std::string& caption : captions_of(lora.pictures)) captions.push_back(caption);
+  return captions;
+}
+
+TrainingModelOptions training_model_options(const MergeTrainingOptions& options) {
+  return {.compute = options.compute, .gradient_checkpointing = options.gradient_checkpointing};
+}
+
+std::vector<EncodedLora> encode_taught_loras(const std::vector<ListedLora>& loras,
+                                             const Checkpoint& checkpoint,
+                                             const MergeTrainingOptions& options,
+                                             ProgressSink& progress,
+                                             const CancellationToken& cancellation) {
+  std::vector<TrainingPicture> pictures;
+  for (const ListedLora& lora : loras)
+    pictures.insert(pictures.end(), lora.pictures.begin(), lora.pictures.end());
+  const std::vector<PictureLatents> latents =
+      encode_pictures(pictures, checkpoint.component("vae"),
+                      {.side_px = resolve_resolution(options.resolution_px, checkpoint),
+                       .flip = false,
+                       .device = options.compute.device},
+                      progress, cancellation);
+  std::vector<EncodedLora> encoded;
+  auto next = latents.begin();
+  for (const ListedLora& lora : loras) {
+    const auto count = static_cast<std::ptrdiff_t>(lora.pictures.size());
+    encoded.push_back(
+        {lora.weights, PictureSet({next, next + count}, captions_of(lora.pictures),
+                                  EpochOrder(options.seed, RandomStream::kInstances, count))});
+    next += count;
+  }
+  return encoded;
+}
+
+}  // namespace molar
