@@ -73,6 +73,21 @@ class TrainingAMerge(CliTest):
         self.assertTrue(predicted[0])
         self.assertEqual(*predicted)
 
+    def test_sdxl_by_the_same_code(self):
+        xl = MODELS / "sdxl-tiny"
+        for seed, folder, pictures in ((1, "subjects", "instance"), (2, "styles", "class")):
+            shutil.copytree(GOLDENS / pictures, self.folder / folder / "one")
+            harness.write_lora(self.folder / folder / "one.safetensors", seed, model=xl,
+                               metadata={"modelspec.trigger_phrase": "a dog"})  # caption of pictures without one
+        common = ("-m", xl, "--steps", "2", "--resolution", "64", "--gradient-checkpointing", "--json")
+        roles = ("--subject", "subjects/one.safetensors", "--style", "styles/one.safetensors")
+        for command, aid in ((("hypernet", "--subjects", "subjects", "--styles", "styles", "--hidden", "8"), "--hypernet"),
+                             (("ziplora", *roles, "--subject-images", "subjects/one", "--style-images", "styles/one"), "--coefficients")):
+            lines = self.run_ok("train", *command, *common, "-o", f"{command[0]}.safetensors").stdout.splitlines()
+            self.assertTrue(all(json.loads(line)["grad_norm"] > 0 for line in lines[:2]), command[0])
+            method = "lorarar" if aid == "--hypernet" else "ziplora"
+            self.run_ok("merge", "-m", xl, *roles, "--method", method, aid, f"{command[0]}.safetensors", "-o", f"merged-{method}.safetensors")
+
     def test_the_recipe_is_a_file_of_options(self):
         self.run_ok(*self.write_folders(), "--config", RECIPE, "--steps", "1", "-o", "hypernet.safetensors")
         description = json.loads(harness.read_header(self.folder / "hypernet.safetensors")["__metadata__"]["molar.training"])
