@@ -71,10 +71,10 @@ def write_lora(path: pathlib.Path, rank: int, seed: int) -> int:
     return len(tensors) // 3
 
 
-def write_network(path: pathlib.Path) -> None:
+def write_network(path: pathlib.Path, widths: tuple[int, ...] = (640, 1280)) -> None:
     draw = np.random.default_rng(3)
     tensors = {"output.1.weight": draw.normal(0, 0.1, (2, HIDDEN)), "output.1.bias": np.array([0.7, 0.8])}
-    for number, width in ((1, 640), (2, 1280)):
+    for number, width in enumerate(widths, 1):
         tensors[f"input_{number}.weight"] = draw.normal(0, 0.05, (HIDDEN, 2 * width))
         tensors[f"input_{number}.bias"] = draw.normal(0, 0.1, HIDDEN)
     save_file({name: value.astype(np.float32) for name, value in tensors.items()}, path)
@@ -92,6 +92,39 @@ def measured(command: list[str], environment: dict[str, str]) -> tuple[float, fl
     return seconds, usage.ru_maxrss / 1024, output
 
 
+def bench_ziplora(args: argparse.Namespace, environment: dict[str, str], sdxl_pair: list[str], sdxl_merge_s: float) -> None:
+    """ZipLoRA's 100 steps against one forward pass of a hypernetwork, on the bundled model; steps on a full-size SDXL."""
+    model, out = REPOSITORY / "models/toyland", args.out / "ziplora"
+    roles, pictures = [], []
+    for role, name, prompt in (("subject", "ziggy", "a zib cat"), ("style", "stained-glass", "a red house, in stained glass style")):
+        lora, folder = model / f"loras/{name}.safetensors", out / name
+        roles += [f"--{role}", str(lora)]
+        pictures += [f"--{role}-images", str(folder), f"--{role}-prompt", prompt]
+        measured([str(args.molar), "generate", "-q", "-p", prompt, "-b", "5", "-s", "1", "--lora", str(lora), "--on-exist", "skip",
+                  "-o", f"{folder}/{{seed}}.png"], environment)
+    write_network(out / "network.safetensors", (128,))
+    train = [str(args.molar), "train", "ziplora", "-q", "--no-resume"]
+    learn = [*train, *roles, *pictures, "--steps", "100", "-o", str(out / "coefficients.safetensors")]
+    merge = [str(args.molar), "merge", "-q", "-m", str(model), *roles, "--method", "lorarar", "--hypernet", str(out / "network.safetensors"),
+             "-o", str(out / "merged.safetensors"), "--on-exist", "overwrite"]
+    learning, merging = [], []
+    for _ in range(args.ziplora_runs):
+        learning.append(measured(learn, environment)[0])
+        merging.append(measured(merge, environment)[0])
+    print("\n| figure | ZipLoRA, 100 steps | molar merge --method lorarar | ratio |\n|---|---|---|---|")
+    print(row(f"bundled model, n = {args.ziplora_runs}, whole process", learning, merging, "s"))
+    if not args.sdxl:
+        return
+    seconds = {}
+    for steps in (1, 2):
+        seconds[steps] = measured([*train, "-m", str(args.sdxl), *sdxl_pair, *pictures, "--steps", str(steps), "--resolution",
+                                   str(args.sdxl_resolution), "--gradient-checkpointing", "--checkpoint-every", "0",
+                                   "-o", str(out / "sdxl.safetensors")], environment)[0]
+    step_s = seconds[2] - seconds[1]
+    print(f"\nSDXL, {args.sdxl_resolution} x {args.sdxl_resolution}, float32: {step_s:.0f} s a step (two steps less one, n = 1); 100 steps, "
+          f"extrapolated: {100 * step_s:.0f} s, {100 * step_s / sdxl_merge_s:.0f} times the merge's {sdxl_merge_s:.2f} s")
+
+
 def row(name: str, ours: list[float], theirs: list[float], unit: str) -> str:
     def text(values: list[float]) -> str:
         return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
@@ -107,6 +140,9 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=REPOSITORY / "bench-out/merge")
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("-n", type=int, default=5, help="alternations, after one warm-up of each side")
+    parser.add_argument("--ziplora-runs", type=int, default=0, help="also time so many times ZipLoRA's 100 steps on the bundled model")
+    parser.add_argument("--sdxl", type=pathlib.Path, help="with --ziplora-runs: also measure a step on this SDXL model")
+    parser.add_argument("--sdxl-resolution", type=int, default=1024)
     args = parser.parse_args()
     if not args.molar.exists():
         print(f"bench_merge: {args.molar} is missing; build it first (scripts/quickstart)", file=sys.stderr)
@@ -139,6 +175,8 @@ def main() -> int:
     print(row("whole process", ours, theirs, "s"))
     print(row("whole process against its computation alone", ours, computing, "s"))
     print(row("peak memory", ours_mib, theirs_mib, "MiB"))
+    if args.ziplora_runs:
+        bench_ziplora(args, environment, ["--subject", str(subject), "--style", str(style)], statistics.median(ours))
     return 0
 
 

@@ -43,7 +43,7 @@ LoraTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoi
     if (options.sample_every > 0 && (due || trainer.finished())) on_sample(step.step, content());
   };
   run_training(trainer, files, options.checkpoint_every, context, sample_if_due);
-  files.write_result(content());
+  files.write_result(content(), trainer.num_steps_done());
   return {.path = options.output,
           .num_steps = options.num_steps,
           .num_layers = static_cast<int64_t>(trainer.lora().layers.size()),

@@ -18,7 +18,7 @@ void add_model(Json& description, const MergeTrainingOptions& options,
 
 MergeTrainingResult finished_before(const RunFiles& files, const MergeTrainingOptions& options) {
   files.remove_checkpoint();
-  return {.path = options.output, .already_finished = true};
+  return {.path = options.output, .already_finished = true, .num_steps = files.num_steps_taken()};
 }
 
 }  // namespace
@@ -42,7 +42,7 @@ MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoin
   run_training(trainer, files, options.run.checkpoint_every, context);
   LoraFileContent content = trainer.coefficients().content();
   content.metadata[kDescriptionKey] = description.dump();
-  files.write_result(content);
+  files.write_result(std::move(content), trainer.num_steps_done());
   return {.path = options.run.output, .num_steps = trainer.num_steps_done()};
 }
 
@@ -72,7 +72,8 @@ MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpo
   HypernetTrainer trainer(options, checkpoint, loras, context.progress, context.cancellation);
   run_training(trainer, files, options.run.checkpoint_every, context);
   files.write_result(
-      {trainer.network(), {{"molar.kind", "hypernet"}, {kDescriptionKey, description.dump()}}});
+      {trainer.network(), {{"molar.kind", "hypernet"}, {kDescriptionKey, description.dump()}}},
+      trainer.num_steps_done());
   return {.path = options.run.output, .num_steps = trainer.num_steps_done()};
 }
 

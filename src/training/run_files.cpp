@@ -21,8 +21,7 @@ int64_t read_step(const SafetensorsFile& file) {
   if (const auto found = file.metadata().find(kStepKey); found != file.metadata().end())
     std::from_chars(found->second.data(), found->second.data() + found->second.size(), step);
   if (step < 0)
-    throw FileError(fmt::format("the checkpoint '{}' does not say its step ({})",
-                                file.path().string(), kStepKey));
+    throw FileError(fmt::format("'{}' does not say its step ({})", file.path().string(), kStepKey));
   return step;
 }
 
@@ -59,7 +58,10 @@ void RunFiles::write_checkpoint(const UnfinishedRun& run) const {
       {{kDescriptionKey, description_.dump()}, {kStepKey, std::to_string(run.num_steps_done)}});
 }
 
-void RunFiles::write_result(const LoraFileContent& content) const {
+int64_t RunFiles::num_steps_taken() const { return read_step(SafetensorsFile::open(output_)); }
+
+void RunFiles::write_result(LoraFileContent content, int64_t num_steps) const {
+  content.metadata[kStepKey] = std::to_string(num_steps);
   write_safetensors(output_, OnExist::kOverwrite, content.tensors, content.metadata);
   remove_checkpoint();
 }

@@ -25,11 +25,13 @@ class RunFiles {
   RunFiles(const std::filesystem::path& output, Json description, bool start_anew);
 
   bool finished() const;
+  /// How many steps a finished run took. Throws FileError where its result does not say.
+  int64_t num_steps_taken() const;
   /// Throws ConfigError for a checkpoint of another run, FileError for a broken one.
   std::optional<UnfinishedRun> unfinished() const;
   void write_checkpoint(const UnfinishedRun& run) const;
   /// Last, so that a run killed between the two files finds its result and is finished.
-  void write_result(const LoraFileContent& content) const;
+  void write_result(LoraFileContent content, int64_t num_steps) const;
   void remove_checkpoint() const;
 
  private:

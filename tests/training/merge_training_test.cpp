@@ -278,7 +278,9 @@ void expect_resumes(typename WholeRun<Options>::Train train, const Options& opti
   EXPECT_EQ(killed.steps, (std::vector<int64_t>{4}));
   EXPECT_EQ(read_bytes(killed.options.run.output), read_bytes(whole.options.run.output));
 
-  EXPECT_TRUE(killed.go().already_finished);
+  const MergeTrainingResult finished = killed.go();
+  EXPECT_TRUE(finished.already_finished);
+  EXPECT_EQ(finished.num_steps, 4) << "as the file says";
   EXPECT_TRUE(killed.steps.empty());
   killed.options.run.learning_rate *= 2;
   expect_error<ConfigError>([&] { killed.go(); }, {"learning-rate", "another training"});
