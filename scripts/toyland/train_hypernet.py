@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from lessons import all_lessons, write_references
-from molar_program import ROOT, run_molar
+from molar_program import run_molar
 from train_loras import MODEL, RUN, lora_path
 
 RECIPE = Path(__file__).with_name("recipes") / "hypernet.toml"

@@ -33,8 +33,9 @@ CLI::App* register_train_hypernet(CLI::App& group, TrainHypernetOptions& o) {
                  fmt::format("AdamW ({})", defaults.weight_decay));
   training.value("--max-grad-norm", o.max_grad_norm, "X",
                  fmt::format("Longer gradients are cut; 0: never ({})", defaults.max_grad_norm));
-  training.value("--validate-every", o.validate_every, "N",
-                 fmt::format("Steps between validations ({})", defaults.validate_every));
+  training.value(
+      "--validate-every", o.validate_every, "N",
+      fmt::format("Steps between validations ({})", defaults.steps_between_validations()));
   training.value("--patience", o.patience, "N",
                  "Validations in a row without a better one that end the training; 0: none (0)");
   return app;
@@ -58,7 +59,7 @@ void run_train_hypernet(const TrainHypernetOptions& o, const LogSession& log) {
   take(o.validation_styles, options.validation_styles);
   take(o.hidden, options.num_hidden);
   take(o.pairs_per_step, options.pairs_per_step);
-  take(o.validate_every, options.validate_every);
+  options.validate_every = o.validate_every;
   take(o.patience, options.patience);
   take(o.weight_decay, options.weight_decay);
   take(o.max_grad_norm, options.max_grad_norm);

@@ -8,6 +8,7 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -35,7 +36,11 @@ void parallel_tasks(int64_t count, const std::function<void(int64_t)>& task) {
   };
   {
     std::vector<std::jthread> others;
-    for (int64_t k = 1; k < std::min<int64_t>(num_threads, count); ++k) others.emplace_back(work);
+    for (int64_t k = 1; k < std::min<int64_t>(num_threads, count); ++k) try {
+        others.emplace_back(work);
+      } catch (const std::system_error&) {
+        break;  // fewer threads do the same
+      }
     work();
   }
   at::set_num_threads(num_threads);

@@ -244,6 +244,8 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
   AdapterStack adapters(request.adapters, skeleton_.layers());
   // What "auto" stood for: the record draws the same picture whatever lies beside the model then.
   if (!adapters.merge_method().empty()) request.adapters.merge = adapters.merge_method();
+  // One that does not fit was left out: the record must not name it.
+  if (request.adapters.merge != "lorarar") request.adapters.hypernetwork.clear();
   return {std::move(request),  std::move(config),  std::move(scheduler), first,
           std::move(adapters), std::move(pictures)};
 }

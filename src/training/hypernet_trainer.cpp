@@ -23,20 +23,29 @@ std::vector<std::string> all_captions(const HypernetLoras& loras) {
   return captions;
 }
 
-/// Outputs of the layers that a subject and a style have in common and a head can be for.
-std::set<int64_t> predictable_widths(const HypernetLoras& loras) {
-  const auto widths_of = [](const std::vector<ListedLora>& group) {
-    std::map<LayerName, int64_t> widths;
-    for (const ListedLora& lora : group)
-      for (const auto& [name, layer] : lora.weights.layers)
-        if (is_predictable_layer(name) && layer.weight_shape.size() == 2)
-          widths[name] = layer.weight_shape.front();
-    return widths;
-  };
-  const auto of_styles = widths_of(loras.styles);
+/// Outputs of the layers that both LoRAs have and a head can be for. Throws FitError for none.
+std::set<int64_t> predictable_widths(const LoraWeights& subject, const LoraWeights& style) {
   std::set<int64_t> widths;
-  for (const auto& [name, width] : widths_of(loras.subjects))
-    if (of_styles.contains(name)) widths.insert(width);
+  for (const auto& [name, layer] : subject.layers)
+    if (is_predictable_layer(name) && layer.weight_shape.size() == 2 && style.layers.contains(name))
+      widths.insert(layer.weight_shape.front());
+  if (widths.empty())
+    throw FitError(
+        fmt::format("'{}' and '{}' have no UNet attention's to_q or to_out.0 in common: "
+                    "there is nothing to predict",
+                    subject.path.string(), style.path.string()));
+  return widths;
+}
+
+/// Of all pairs that are learnt from. Pairs of the validation are checked as well.
+std::set<int64_t> predictable_widths(const HypernetLoras& loras) {
+  std::set<int64_t> widths;
+  for (const ListedLora& subject : loras.subjects)
+    for (const ListedLora& style : loras.styles)
+      widths.merge(predictable_widths(subject.weights, style.weights));
+  for (const ListedLora& subject : loras.validation_subjects)
+    for (const ListedLora& style : loras.validation_styles)
+      predictable_widths(subject.weights, style.weights);
   return widths;
 }
 
@@ -55,16 +64,11 @@ HypernetTrainer::HypernetTrainer(const HypernetOptions& options, const Checkpoin
     *encoded[i] =
         encode_taught_loras(*loras.groups()[i], checkpoint, options.run, progress, cancellation);
   model_.load_unet();
-  make_network(checkpoint, loras);
+  make_network(loras);
 }
 
-void HypernetTrainer::make_network(const Checkpoint& checkpoint, const HypernetLoras& loras) {
+void HypernetTrainer::make_network(const HypernetLoras& loras) {
   const std::set<int64_t> widths = predictable_widths(loras);
-  if (widths.empty())
-    throw FitError(
-        fmt::format("no subject and style have a UNet attention's to_q or to_out.0 in common: "
-                    "there is nothing to predict for '{}'",
-                    checkpoint.path.string()));
   std::map<std::string, std::pair<std::vector<int64_t>, int64_t>> shapes;  // and fan-in
   const int64_t hidden = options_.num_hidden;
   int64_t number = 1;
@@ -113,9 +117,8 @@ HypernetTrainer::Pass HypernetTrainer::run_pass(EncodedLora& subject, EncodedLor
   const ReconstructionLosses losses =
       reconstruction_losses(model_, pair, subject.pictures.rows(pass, batch_size),
                             style.pictures.rows(pass, batch_size), random);
-  const Tensor similarity =
-      cosines.empty() ? torch::zeros({}) : torch::stack(cosines).sum().to(torch::kFloat);
-  if (learns && !leaves.empty()) {
+  const Tensor similarity = torch::stack(cosines).sum();
+  if (learns) {
     const Tensor loss = losses.subject + losses.style + options_.run.similarity_weight * similarity;
     (loss / static_cast<double>(options_.pairs_per_step)).backward();
     std::vector<Tensor> gradients;
@@ -146,8 +149,13 @@ TrainingStep HypernetTrainer::advance() {
   step.grad_norm = optimizer_->update(step.step, step.loss, step.learning_rate);
   ++num_steps_done_;
   const bool last = num_steps_done_ == num_steps();
-  if (options_.validates() && (last || num_steps_done_ % options_.validate_every == 0)) {
+  if (options_.validates() &&
+      (last || num_steps_done_ % options_.steps_between_validations() == 0)) {
     const double loss = validate();
+    if (!std::isfinite(loss))
+      throw PictureError(
+          fmt::format("step {}: the loss of the validation is {}; a lower --learning-rate may help",
+                      step.step, loss));
     step.terms.emplace_back("validation", loss);
     keep_if_best(loss);
   }

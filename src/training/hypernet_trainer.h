@@ -38,8 +38,8 @@ struct HypernetLoras {
 /// time. The network of the lowest is the result.
 class HypernetTrainer : public StepwiseTrainer {
  public:
-  /// `checkpoint` must outlive this. Throws FileError, InputError, StoppedError; FitError where no
-  /// pair has a layer to predict.
+  /// `checkpoint` must outlive this. Throws FileError, InputError, StoppedError; FitError for a
+  /// pair without a layer to predict.
   HypernetTrainer(const HypernetOptions& options, const Checkpoint& checkpoint,
                   const HypernetLoras& loras, ProgressSink& progress,
                   const CancellationToken& cancellation);
@@ -64,7 +64,7 @@ class HypernetTrainer : public StepwiseTrainer {
     Tensor subject, style, similarity;  // scalars
   };
 
-  void make_network(const Checkpoint& checkpoint, const HypernetLoras& loras);
+  void make_network(const HypernetLoras& loras);
   Pass run_pass(EncodedLora& subject, EncodedLora& style, int64_t pass, int64_t batch_size,
                 RandomSource& random, bool learns);
   double validate();

@@ -1,7 +1,10 @@
 #include "molar/training/merge_training.h"
 
+#include <fmt/format.h>
+
 #include "hypernet_trainer.h"
 #include "molar/adapters/layer_skeleton.h"
+#include "molar/core/error.h"
 #include "run_description.h"
 #include "training_loop.h"
 #include "ziplora_trainer.h"
@@ -21,6 +24,16 @@ MergeTrainingResult finished_before(const RunFiles& files, const MergeTrainingOp
   return {.path = options.output, .already_finished = true, .num_steps = files.num_steps_taken()};
 }
 
+/// Throws ConfigError where the result would replace a LoRA that it is learnt from.
+void refuse_inputs_as_output(const std::filesystem::path& output,
+                             const std::vector<ListedLora>& loras) {
+  std::error_code neither_exists;
+  for (const ListedLora& lora : loras)
+    if (std::filesystem::equivalent(output, lora.weights.path, neither_exists))
+      throw ConfigError(
+          fmt::format("-o '{}' is a LoRA that is learnt from; choose another -o", output.string()));
+}
+
 }  // namespace
 
 MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoint& checkpoint,
@@ -30,6 +43,7 @@ MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoin
   const std::vector<ListedLora> pair{
       list_taught_lora(options.subject, skeleton.layers(), option_names_of("subject")),
       list_taught_lora(options.style, skeleton.layers(), option_names_of("style"))};
+  refuse_inputs_as_output(options.run.output, pair);
   Json description = options.run.to_json();
   description["training"] = "ziplora";
   description["subject"] = describe_taught_lora(pair[0]);
@@ -59,6 +73,8 @@ MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpo
     loras.validation_subjects = list(options.validation_subjects, "--validation-subjects");
     loras.validation_styles = list(options.validation_styles, "--validation-styles");
   }
+  for (const std::vector<ListedLora>* group : loras.groups())
+    refuse_inputs_as_output(options.run.output, *group);
   Json description = options.to_json();
   description["training"] = "hypernet";
   description["subjects"] = describe_taught_loras(loras.subjects);

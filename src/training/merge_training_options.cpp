@@ -60,17 +60,20 @@ void HypernetOptions::validate() const {
   check_integers({
       {"--hidden", num_hidden, 1, 65536},
       {"--pairs-per-step", pairs_per_step, 1, 4096},
-      {"--validate-every", validate_every, 1, kManySteps},
+      {"--validate-every", steps_between_validations(), 1, kManySteps},
       {"--patience", patience, 0, kManySteps},
   });
   check_numbers({
       {"--weight-decay", weight_decay, 0, kInfinity},
       {"--max-grad-norm", max_grad_norm, 0, kInfinity},
   });
-  if (patience > 0 && !validates())
-    throw ConfigError(
-        "--patience without --validation-subjects DIR and --validation-styles DIR: nothing is "
-        "validated");
+  for (const auto& [option, is_given] :
+       {std::pair{"--patience", patience > 0}, {"--validate-every", validate_every.has_value()}})
+    if (is_given && !validates())
+      throw ConfigError(
+          fmt::format("{} without --validation-subjects DIR and --validation-styles DIR: nothing "
+                      "is validated",
+                      option));
 }
 
 Json HypernetOptions::to_json() const {
@@ -79,9 +82,9 @@ Json HypernetOptions::to_json() const {
                    {"constant", constant},
                    {"pairs-per-step", pairs_per_step},
                    {"weight-decay", weight_decay},
-                   {"max-grad-norm", max_grad_norm},
-                   {"validate-every", validate_every},
-                   {"patience", patience}});
+                   {"max-grad-norm", max_grad_norm}});
+  if (validates())
+    json.update(Json{{"validate-every", steps_between_validations()}, {"patience", patience}});
   return json;
 }
 

@@ -48,6 +48,7 @@ double NamedAdamW::update(int64_t step, double loss, double learning_rate) {
         "step {}: the loss is {} and its gradient {}; a lower --learning-rate or --dtype f32 may "
         "help",
         step, loss, norm));
+  if (values.empty()) return norm;
   torch::_foreach_add_(counts, 1);
   torch::_fused_adamw_(values, grads, means, squares, /*max_exp_avg_sqs=*/{}, counts, learning_rate,
                        settings_.beta1, settings_.beta2, settings_.weight_decay, settings_.epsilon,

@@ -32,19 +32,18 @@ fs::path checkpoint_path(const fs::path& output) {
 }
 
 RunFiles::RunFiles(const fs::path& output, Json description, bool start_anew)
-    : output_(output), checkpoint_(checkpoint_path(output)), description_(std::move(description)) {
-  if (start_anew) {
-    remove_checkpoint();
-    fs::remove(output_);
-  }
+    : output_(output),
+      checkpoint_(checkpoint_path(output)),
+      description_(std::move(description)),
+      start_anew_(start_anew) {
   if (finished())
     require_same_run(description_, SafetensorsFile::open(output_).metadata(), output_);
 }
 
-bool RunFiles::finished() const { return fs::exists(output_); }
+bool RunFiles::finished() const { return !start_anew_ && fs::exists(output_); }
 
 std::optional<UnfinishedRun> RunFiles::unfinished() const {
-  if (!fs::exists(checkpoint_)) return std::nullopt;
+  if (start_anew_ || !fs::exists(checkpoint_)) return std::nullopt;
   const SafetensorsFile file = SafetensorsFile::open(checkpoint_);
   require_same_run(description_, file.metadata(), checkpoint_);
   UnfinishedRun run{file.state_dict(), read_step(file)};

@@ -21,7 +21,8 @@ struct UnfinishedRun {
 class RunFiles {
  public:
   /// `description`: see describe_run. Throws ConfigError where `output` exists and belongs to
-  /// another run; `start_anew` removes both files.
+  /// another run. `start_anew`: what an earlier run left does not count; its result stays until the
+  /// new one replaces it.
   RunFiles(const std::filesystem::path& output, Json description, bool start_anew);
 
   bool finished() const;
@@ -37,6 +38,7 @@ class RunFiles {
  private:
   std::filesystem::path output_, checkpoint_;
   Json description_;
+  bool start_anew_;
 };
 
 }  // namespace molar

@@ -26,7 +26,8 @@ ListedLora list_taught_lora(const TaughtLora& taught, const ModelLayers& layers,
     if (const std::string words = read_lora_documentation(weights.metadata).trigger_words;
         !words.empty())
       pictures.prompt = words;
-  return {std::move(weights), list_pictures(pictures, names)};
+  std::string sha256 = sha256_safetensors_data(weights.path);
+  return {std::move(weights), std::move(sha256), list_pictures(pictures, names)};
 }
 
 std::vector<ListedLora> list_taught_loras(const fs::path& folder, const ModelLayers& layers,
@@ -54,8 +55,7 @@ std::vector<ListedLora> list_taught_loras(const fs::path& folder, const ModelLay
 }
 
 Json describe_taught_lora(const ListedLora& listed) {
-  return {{"sha256", sha256_safetensors_data(listed.weights.path)},
-          {"images", pictures_digest(listed.pictures)}};
+  return {{"sha256", listed.sha256}, {"images", pictures_digest(listed.pictures)}};
 }
 
 Json describe_taught_loras(const std::vector<ListedLora>& listed) {
@@ -93,8 +93,8 @@ std::vector<EncodedLora> encode_taught_loras(const std::vector<ListedLora>& lora
   auto next = latents.begin();
   for (const ListedLora& lora : loras) {
     const auto count = static_cast<std::ptrdiff_t>(lora.pictures.size());
-    encoded.push_back(
-        {lora.weights, PictureSet({next, next + count}, captions_of(lora.pictures),
+    encoded.push_back({lora.weights, lora.sha256,
+                       PictureSet({next, next + count}, captions_of(lora.pictures),
                                   EpochOrder(options.seed, RandomStream::kInstances, count))});
     next += count;
   }

@@ -11,12 +11,14 @@ namespace molar {
 /// A LoRA and the pictures that it was taught, listed but not encoded.
 struct ListedLora {
   LoraWeights weights;
+  std::string sha256;  ///< of the file's numbers
   std::vector<TrainingPicture> pictures;
 };
 
 /// A LoRA and what trainings draw from its pictures.
 struct EncodedLora {
   LoraWeights weights;
+  std::string sha256;
   PictureSet pictures;
 };
 

@@ -5,7 +5,6 @@
 
 #include "merge_objective.h"
 #include "molar/core/error.h"
-#include "molar/io/hash.h"
 
 namespace molar {
 
@@ -69,8 +68,8 @@ MergeCoefficients ZiploraTrainer::coefficients() const {
   MergeCoefficients coefficients;
   for (const auto& [name, values] : coefficients_)
     coefficients.layers[name] = values.detach().to(torch::kCPU);
-  coefficients.subject_sha256 = sha256_safetensors_data(loras_[0].weights.path);
-  coefficients.style_sha256 = sha256_safetensors_data(loras_[1].weights.path);
+  coefficients.subject_sha256 = loras_[0].sha256;
+  coefficients.style_sha256 = loras_[1].sha256;
   return coefficients;
 }
 

@@ -198,6 +198,8 @@ class Merging(CliTest):
         result = self.run_ok(*draw, "-o", "z.png")
         self.assertIn("no head for a layer of this model", result.stderr)
         self.assertEqual(read_png(self.folder / "z.png").record["merge"], "np")
+        self.run_ok("generate", "--from", "z.png", "-o", "z-again.png")
+        self.assertEqual(read_png(self.folder / "z.png").pixels, read_png(self.folder / "z-again.png").pixels)
 
     def test_inspect_knows_a_hypernetwork(self):
         text = self.run_ok("inspect", "hypernet.safetensors").stdout
@@ -236,7 +238,10 @@ class Merging(CliTest):
             network = ("--hypernet", "hypernet.safetensors") if method == "lorarar" else ()
             for name in ("one", "two"):
                 self.merge("--method", method, *network, "-o", f"{name}/x.safetensors")
-            self.assertEqual((self.folder / "one/x.safetensors").read_bytes(), (self.folder / "two/x.safetensors").read_bytes())
+            self.merge("--method", method, *network, "--threads", "4", "-o", "threads/x.safetensors")
+            one, two, threads = ((self.folder / name / "x.safetensors").read_bytes() for name in ("one", "two", "threads"))
+            self.assertEqual(one, two)
+            self.assertEqual(one, threads, method)
 
 
 class Refusals(CliTest):

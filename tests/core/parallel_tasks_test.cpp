@@ -6,7 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <mutex>
+#include <set>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 namespace molar {
@@ -26,16 +30,34 @@ TEST(ParallelTasks, DoesEachOnce) {
   at::set_num_threads(before);
 }
 
-TEST(ParallelTasks, OperatorsInATaskKeepToItsThreadAndTheCallersMode) {
+/// Several threads, whatever the environment asks for.
+class ManyThreads : public testing::Test {
+ protected:
+  void SetUp() override { at::set_num_threads(4); }
+  void TearDown() override { at::set_num_threads(before_); }
+
+ private:
+  int before_ = at::get_num_threads();
+};
+
+TEST_F(ManyThreads, OperatorsInATaskKeepToItsThreadAndTheCallersMode) {
   const c10::InferenceMode inference;
-  parallel_tasks(4, [](int64_t) {
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  parallel_tasks(4, [&](int64_t) {
+    {
+      const std::lock_guard lock(mutex);
+      threads.insert(std::this_thread::get_id());
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the others take a task each
     EXPECT_EQ(at::get_num_threads(), 1);
     EXPECT_TRUE(c10::InferenceMode::is_enabled());
     EXPECT_EQ(at::ones({1000}).sum().item<float>(), 1000);
   });
+  EXPECT_GT(threads.size(), 1U);
 }
 
-TEST(ParallelTasks, TheFirstErrorIsTheCallers) {
+TEST_F(ManyThreads, TheFirstErrorIsTheCallers) {
   std::atomic<int> num_done = 0;
   const auto run = [&] {
     parallel_tasks(50, [&](int64_t i) {

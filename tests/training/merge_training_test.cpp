@@ -58,8 +58,10 @@ HypernetOptions golden_hypernet(const Json& fields) {
   options.pairs_per_step = fields.value("pairs_per_step", options.pairs_per_step);
   options.weight_decay = fields.value("weight_decay", options.weight_decay);
   options.max_grad_norm = fields.value("max_grad_norm", options.max_grad_norm);
-  options.validate_every = fields.value("validate_every", options.validate_every);
-  if (fields.contains("validate_every")) options.validation_subjects = "validation";
+  if (fields.contains("validate_every")) {
+    options.validate_every = fields.at("validate_every").get<int64_t>();
+    options.validation_subjects = "validation";
+  }
   return options;
 }
 
@@ -200,6 +202,45 @@ TEST(HypernetTrainer, KeepsTheNetworkThatValidatesBestAndStopsWhenNoneIsBetter) 
     EXPECT_TRUE(at::equal(tensor, networks[best].at(name))) << name;
 }
 
+TEST(HypernetTrainer, ANanInTheValidationEndsTheTraining) {
+  const Checkpoint checkpoint = open_tiny("sd15-tiny");
+  const GoldenLoras loras(checkpoint);
+  NoProgress progress;
+  CancellationToken cancellation;
+  HypernetOptions options = golden_hypernet(golden_cases().at("hypernet"));
+  options.validate_every = 1;
+  options.run.learning_rate = 1e30;
+  HypernetTrainer trainer(options, checkpoint, golden_hypernet_loras(loras, options), progress,
+                          cancellation);
+  expect_error<PictureError>([&] { trainer.advance(); }, {"step 1", "validation"});
+}
+
+TEST(MergeTrainers, RefusePairsWithNothingToWeigh) {
+  const Checkpoint checkpoint = open_tiny("sd15-tiny");
+  GoldenLoras loras(checkpoint);
+  NoProgress progress;
+  CancellationToken cancellation;
+  std::erase_if(loras.style_2.weights.layers,
+                [](const auto& entry) { return is_predictable_layer(entry.first); });
+  HypernetOptions options = golden_hypernet(golden_cases().at("hypernet-constant"));
+  const auto train = [&](const HypernetLoras& all) {
+    HypernetTrainer(options, checkpoint, all, progress, cancellation);
+  };
+  // One of two pairs, of those that are learnt from and of those that are validated.
+  expect_error<FitError>([&] { train({{loras.subject}, {loras.style, loras.style_2}, {}, {}}); },
+                         {"style-2.safetensors", "nothing to predict"});
+  expect_error<FitError>(
+      [&] { train({{loras.subject}, {loras.style}, {loras.subject}, {loras.style_2}}); },
+      {"style-2.safetensors", "nothing to predict"});
+  loras.style_2.weights.layers.clear();
+  expect_error<FitError>(
+      [&] {
+        ZiploraTrainer(golden_run(golden_cases().at("ziplora")), checkpoint,
+                       {loras.subject, loras.style_2}, progress, cancellation);
+      },
+      {"style-2.safetensors", "no linear layer of the UNet in common"});
+}
+
 /// A whole training in a folder of its own, told when to die.
 template <typename Options>
 struct WholeRun {
@@ -297,6 +338,26 @@ TEST(MergeTraining, HypernetGoesOnWhereItWasKilled) {
   expect_resumes<HypernetOptions>(train_hypernet, hypernet_options(folder));
 }
 
+TEST(MergeTraining, NothingIsLostByStartingAnew) {
+  WholeRun<ZiploraOptions> run(train_ziplora, ziplora_options());
+  run.go();
+  const std::string before = read_bytes(run.options.run.output);
+  run.options.run.start_anew = true;
+  run.options.run.seed = 1;
+  run.die_after = 2;
+  EXPECT_THROW(run.go(), std::runtime_error);
+  EXPECT_EQ(read_bytes(run.options.run.output), before) << "until the new one is there";
+  run.die_after = -1;
+  EXPECT_EQ(run.go().num_steps, 4);
+  EXPECT_NE(read_bytes(run.options.run.output), before);
+
+  const fs::path subject = run.folder / "subject.safetensors";
+  fs::copy_file(lora("subject"), subject);
+  run.options.subject.file = run.options.run.output = subject;
+  expect_error<ConfigError>([&] { run.go(); }, {"subject.safetensors", "learnt from"});
+  EXPECT_EQ(read_bytes(subject), read_bytes(lora("subject")));
+}
+
 TEST(MergeTraining, WritesWhatMergesRead) {
   WholeRun<ZiploraOptions> zip(train_ziplora, ziplora_options());
   zip.go();
@@ -328,6 +389,12 @@ TEST(MergeTraining, RefusesWhatItCannotLearnFrom) {
         o.patience = 3;
       },
       {"--patience", "nothing is validated"});
+  refuse.operator()<ConfigError>(
+      [](auto& o) {
+        o.validation_subjects.clear();
+        o.validation_styles.clear();
+      },
+      {"--validate-every", "nothing is validated"});
   refuse.operator()<ConfigError>([](auto& o) { o.num_hidden = 0; }, {"--hidden 0"});
   refuse.operator()<ConfigError>([](auto& o) { o.run.similarity_weight = -1; },
                                  {"--similarity-weight -1"});

@@ -51,16 +51,17 @@ struct HypernetOptions {
   std::filesystem::path subjects, styles;
   std::filesystem::path validation_subjects, validation_styles;  ///< both or none
   int64_t num_hidden = 128;
-  /// Learns the biases alone: a pair of coefficients for each width, whatever the LoRAs hold.
+  /// Does not read the LoRAs: learns a pair of coefficients for each width.
   bool constant = false;
   int64_t pairs_per_step = 1;
   double weight_decay = 1e-4, max_grad_norm = 1.0;
-  int64_t validate_every = 50;  ///< steps
+  std::optional<int64_t> validate_every;  ///< steps; unset: 50
   /// Validations in a row without a better one that end the training; 0: none do.
   int64_t patience = 0;
   MergeTrainingOptions run{.num_steps = 500};
 
   bool validates() const { return !validation_subjects.empty(); }
+  int64_t steps_between_validations() const { return validate_every.value_or(50); }
   void validate() const;
   Json to_json() const;
 };

@@ -21,7 +21,7 @@ namespace molar {
 ///                    standard normal [B, C, h, w], the noise; randint(num_train_timesteps) [B].
 ///   kPairs,       e: the order of the pairs of LoRAs in epoch e: randperm(subjects * styles), pair
 ///                    number s * styles + t.
-///   kValidation,  n: as kPass, of validation pair n.
+///   kValidation,  n: as kPass, of draw n % 4 of validation pair n / 4.
 /// Trainings of merges take kInstances for the order of each LoRA's pictures, and draw the rows of
 /// the subject and of the style in one pass, in this order.
 enum class RandomStream : uint64_t {

@@ -30,7 +30,10 @@ MergedLora merge_changes(const std::vector<MergeInput>& inputs, const MergeOptio
     const Tensor merged =
         rule(at::stack(changes), at::tensor(strengths, at::kFloat).unsqueeze(-1).unsqueeze(-1),
              shared.number);
-    const LoraMatrices whole{.down = merged, .up = at::eye(merged.size(0), at::kFloat)};
+    const int64_t rows = merged.size(0), columns = merged.size(1);
+    const LoraMatrices whole =
+        rows <= columns ? LoraMatrices{.down = merged, .up = at::eye(rows, at::kFloat)}
+                        : LoraMatrices{.down = at::eye(columns, at::kFloat), .up = merged};
     return MergedLayer{{truncated(whole, options.rank.value_or(rank))}, {.rule = name_of_rule}};
   });
 }
