@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <cmath>
+#include <iterator>
 #include <set>
 
 #include "merge_objective.h"
@@ -58,11 +59,22 @@ HypernetTrainer::HypernetTrainer(const HypernetOptions& options, const Checkpoin
       model_(checkpoint, training_model_options(options.run), all_captions(loras)),
       pairs_(options.run.seed, RandomStream::kPairs,
              static_cast<int64_t>(loras.subjects.size() * loras.styles.size())) {
-  std::vector<EncodedLora>* const encoded[] = {&subjects_, &styles_, &validation_subjects_,
-                                               &validation_styles_};
-  for (size_t i = 0; i < std::size(encoded); ++i)
-    *encoded[i] =
-        encode_taught_loras(*loras.groups()[i], checkpoint, options.run, progress, cancellation);
+  std::vector<ListedLora> all;
+  for (const std::vector<ListedLora>* group : loras.groups())
+    all.insert(all.end(), group->begin(), group->end());
+  // At once: the VAE is loaded for it.
+  std::vector<EncodedLora> encoded =
+      encode_taught_loras(all, checkpoint, options.run, progress, cancellation);
+  auto next = std::make_move_iterator(encoded.begin());
+  const auto take = [&](std::vector<EncodedLora>& group, const std::vector<ListedLora>& listed) {
+    const auto end = next + std::ssize(listed);
+    group.assign(next, end);
+    next = end;
+  };
+  take(subjects_, loras.subjects);
+  take(styles_, loras.styles);
+  take(validation_subjects_, loras.validation_subjects);
+  take(validation_styles_, loras.validation_styles);
   model_.load_unet();
   make_network(loras);
 }

@@ -109,11 +109,18 @@ void expect_close_to_golden(const Tensor& found, const Tensor& wanted, const std
   EXPECT_TRUE(is_close(found, wanted, {.atol = 0.02 * largest, .rtol = 1e-3})) << name;
 }
 
-TEST(ZiploraTrainer, LearnsWhatAutogradLearnsOnWholeChanges) {
+/// A trainer of these tests: what it learns from, and nobody who watches.
+class MergeTrainersTest : public testing::Test {
+ protected:
   const Checkpoint checkpoint = open_tiny("sd15-tiny");
-  const GoldenLoras loras(checkpoint);
+  GoldenLoras loras{checkpoint};
   NoProgress progress;
   CancellationToken cancellation;
+};
+class ZiploraTrainerTest : public MergeTrainersTest {};
+class HypernetTrainerTest : public MergeTrainersTest {};
+
+TEST_F(ZiploraTrainerTest, LearnsWhatAutogradLearnsOnWholeChanges) {
   for (const std::string name : {"ziplora", "ziplora-batch"}) {
     SCOPED_TRACE(name);
     ZiploraTrainer trainer(golden_run(golden_cases().at(name)), checkpoint,
@@ -127,11 +134,7 @@ TEST(ZiploraTrainer, LearnsWhatAutogradLearnsOnWholeChanges) {
   }
 }
 
-TEST(HypernetTrainer, LearnsWhatAutogradLearnsOnWholeChanges) {
-  const Checkpoint checkpoint = open_tiny("sd15-tiny");
-  const GoldenLoras loras(checkpoint);
-  NoProgress progress;
-  CancellationToken cancellation;
+TEST_F(HypernetTrainerTest, LearnsWhatAutogradLearnsOnWholeChanges) {
   for (const std::string name : {"hypernet", "hypernet-constant"}) {
     SCOPED_TRACE(name);
     const HypernetOptions options = golden_hypernet(golden_cases().at(name));
@@ -147,11 +150,7 @@ TEST(HypernetTrainer, LearnsWhatAutogradLearnsOnWholeChanges) {
   }
 }
 
-TEST(HypernetTrainer, GradientCheckpointingChangesNothingButTheMemory) {
-  const Checkpoint checkpoint = open_tiny("sd15-tiny");
-  const GoldenLoras loras(checkpoint);
-  NoProgress progress;
-  CancellationToken cancellation;
+TEST_F(HypernetTrainerTest, GradientCheckpointingChangesNothingButTheMemory) {
   HypernetOptions options = golden_hypernet(golden_cases().at("hypernet-constant"));
   options.constant = false;
   const HypernetLoras all = golden_hypernet_loras(loras, options);
@@ -165,11 +164,7 @@ TEST(HypernetTrainer, GradientCheckpointingChangesNothingButTheMemory) {
   }
 }
 
-TEST(HypernetTrainer, KeepsTheNetworkThatValidatesBestAndStopsWhenNoneIsBetter) {
-  const Checkpoint checkpoint = open_tiny("sd15-tiny");
-  const GoldenLoras loras(checkpoint);
-  NoProgress progress;
-  CancellationToken cancellation;
+TEST_F(HypernetTrainerTest, KeepsTheNetworkThatValidatesBestAndStopsWhenNoneIsBetter) {
   HypernetOptions options = golden_hypernet(golden_cases().at("hypernet"));
   options.validate_every = 1;
   options.patience = 2;
@@ -202,11 +197,7 @@ TEST(HypernetTrainer, KeepsTheNetworkThatValidatesBestAndStopsWhenNoneIsBetter) 
     EXPECT_TRUE(at::equal(tensor, networks[best].at(name))) << name;
 }
 
-TEST(HypernetTrainer, ANanInTheValidationEndsTheTraining) {
-  const Checkpoint checkpoint = open_tiny("sd15-tiny");
-  const GoldenLoras loras(checkpoint);
-  NoProgress progress;
-  CancellationToken cancellation;
+TEST_F(HypernetTrainerTest, ANanInTheValidationEndsTheTraining) {
   HypernetOptions options = golden_hypernet(golden_cases().at("hypernet"));
   options.validate_every = 1;
   options.run.learning_rate = 1e30;
@@ -215,11 +206,7 @@ TEST(HypernetTrainer, ANanInTheValidationEndsTheTraining) {
   expect_error<PictureError>([&] { trainer.advance(); }, {"step 1", "validation"});
 }
 
-TEST(MergeTrainers, RefusePairsWithNothingToWeigh) {
-  const Checkpoint checkpoint = open_tiny("sd15-tiny");
-  GoldenLoras loras(checkpoint);
-  NoProgress progress;
-  CancellationToken cancellation;
+TEST_F(MergeTrainersTest, RefusePairsWithNothingToWeigh) {
   std::erase_if(loras.style_2.weights.layers,
                 [](const auto& entry) { return is_predictable_layer(entry.first); });
   HypernetOptions options = golden_hypernet(golden_cases().at("hypernet-constant"));
