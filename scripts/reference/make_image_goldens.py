@@ -4,7 +4,7 @@
 
 <name>.png / <name>.jpg are the inputs. pixels.safetensors holds, per input, `<name>.rgb` [H, W, 3]: what
 diffusers.utils.load_image gives, and `<name>.grey` [H, W]: Pillow's convert("L") of the upright picture.
-resize.safetensors holds `in.*` pictures and `out.<case>` with Pillow's Lanczos. MANIFEST.json lists both.
+resize.safetensors holds `in.*` pictures and `out.<case>` with Pillow's filters. MANIFEST.json lists both.
 """
 
 import hashlib
@@ -139,10 +139,11 @@ def jpeg_inputs():
     return files
 
 
-RESIZE_CASES = [  # input, height, width
+RESIZE_SIZES = [  # input, height, width
     ("rgb", 64, 64), ("rgb", 10, 10), ("rgb", 48, 33), ("rgb", 49, 60), ("rgb", 48, 61), ("rgb", 1, 1),
     ("rgb", 7, 200), ("grey", 31, 90), ("grey", 96, 20), ("noise", 24, 24), ("noise", 8, 70), ("tiny", 16, 16),
 ]
+FILTERS = ("bilinear", "bicubic", "lanczos")
 
 
 def main():
@@ -159,9 +160,10 @@ def main():
     noise = numpy.random.default_rng(SEED + 2).integers(0, 2, (40, 50, 3), dtype=numpy.uint8) * 255
     sources = {"rgb": picture(48, 61), "grey": picture(48, 61)[..., 0], "noise": noise, "tiny": picture(2, 3)}
     tensors = {f"in.{name}": numpy.ascontiguousarray(source) for name, source in sources.items()}
-    for name, height, width in RESIZE_CASES:
-        resized = PIL.Image.fromarray(sources[name]).resize((width, height), PIL.Image.Resampling.LANCZOS)
-        tensors[f"out.{name}.{height}x{width}"] = numpy.ascontiguousarray(numpy.asarray(resized))
+    for name, height, width in RESIZE_SIZES:
+        for kind in FILTERS:
+            resized = PIL.Image.fromarray(sources[name]).resize((width, height), PIL.Image.Resampling[kind.upper()])
+            tensors[f"out.{name}.{height}x{width}.{kind}"] = numpy.ascontiguousarray(numpy.asarray(resized))
     safetensors.numpy.save_file(tensors, OUT / "resize.safetensors")
 
     manifest = {
@@ -169,7 +171,8 @@ def main():
         "seed": SEED,
         "versions": {"pillow": PIL.__version__, "numpy": numpy.__version__, "safetensors": safetensors.__version__},
         "pictures": sorted(inputs),
-        "resize": [{"input": name, "height": height, "width": width} for name, height, width in RESIZE_CASES],
+        "resize": [{"input": name, "height": height, "width": width} for name, height, width in RESIZE_SIZES],
+        "filters": list(FILTERS),
         "sha256": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()
                    for path in sorted(OUT.iterdir()) if path.name != "MANIFEST.json"},
     }

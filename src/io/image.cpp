@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <cctype>
+
 #include "molar/core/error.h"
 #include "molar/io/file.h"
 #include "picture_file.h"
@@ -96,6 +98,12 @@ void check_picture_size(uint64_t width_px, uint64_t height_px, const std::string
     throw InputError(
         fmt::format("{}: the picture has {} x {} pixels; the most is {} a side and {} in all",
                     source, width_px, height_px, kMaxSidePx, kMaxPixels));
+}
+
+bool is_picture_name(const std::filesystem::path& path) {
+  std::string extension = path.extension().string();
+  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return extension == ".png" || extension == ".jpg" || extension == ".jpeg";
 }
 
 Tensor read_image(const std::filesystem::path& path) {

@@ -10,7 +10,7 @@ namespace {
 /// uint8 [H, W, C] or [H, W] -> float [1, C, H, W] in [0, 1], at the request's size.
 Tensor resized(const Tensor& pixels, const GenerationRequest& request) {
   const Tensor sized =
-      resize_lanczos(pixels, *request.height_px, *request.width_px).to(torch::kFloat32) / 255.0;
+      resize(pixels, *request.height_px, *request.width_px).to(torch::kFloat32) / 255.0;
   return (sized.dim() == 2 ? sized.unsqueeze(0) : sized.permute({2, 0, 1}))
       .unsqueeze(0)
       .contiguous();

@@ -6,10 +6,8 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <iterator>
-#include <string_view>
 
 #include "molar/core/error.h"
 #include "molar/core/text.h"
@@ -20,15 +18,8 @@ namespace molar {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::string_view kPictureExtensions[] = {".png", ".jpg", ".jpeg"};
 constexpr const char* kCaptionExtension = ".txt";
 constexpr uint64_t kMaxCaptionBytes = 1 << 16;
-
-std::string lower_case_extension(const fs::path& path) {
-  std::string extension = path.extension().string();
-  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return extension;
-}
 
 std::vector<fs::path> sorted_files(const fs::path& folder, const PictureSourceNames& names) {
   std::error_code error;
@@ -96,9 +87,7 @@ std::vector<TrainingPicture> list_pictures(const PictureSource& source,
   const std::vector<fs::path> files = sorted_files(source.folder, names);
   std::vector<TrainingPicture> pictures;
   for (const fs::path& file : files)
-    if (std::ranges::find(kPictureExtensions, lower_case_extension(file)) !=
-        std::end(kPictureExtensions))
-      pictures.push_back({file, caption_of(file, source, names)});
+    if (is_picture_name(file)) pictures.push_back({file, caption_of(file, source, names)});
   if (pictures.empty())
     throw InputError(fmt::format("{} '{}': no picture in it; wanted .png, .jpg or .jpeg",
                                  names.folder, source.folder.string()));
@@ -113,7 +102,7 @@ SquarePicture read_square_picture(const fs::path& path, int64_t side_px) {
   const auto scaled = [&](int64_t size_px) {
     return std::max<int64_t>(side_px, std::llround(static_cast<double>(size_px) * factor));
   };
-  const Tensor resized = resize_lanczos(pixels, scaled(height), scaled(width));
+  const Tensor resized = resize(pixels, scaled(height), scaled(width));
   const int64_t top = (resized.size(0) - side_px) / 2, left = (resized.size(1) - side_px) / 2;
   const Tensor square = resized.narrow(0, top, side_px).narrow(1, left, side_px);
   return {.pixels = (square.permute({2, 0, 1}).to(torch::kFloat32) / 127.5 - 1.0).contiguous(),

@@ -1,6 +1,7 @@
 #include "molar/io/image.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <zlib.h>
 
@@ -87,36 +88,41 @@ TEST(ReadImage, WarnsOfGreyValuesThatPillowClips) {
   EXPECT_NE(log.warnings()[0].find("grey16.png' is 16-bit grey"), std::string::npos);
 }
 
-TEST(ResizeLanczos, IsPillowsBitForBit) {
+TEST(Resize, IsPillowsBitForBitWithEveryFilter) {
+  const std::pair<const char*, ResizeFilter> filters[] = {{"bilinear", ResizeFilter::kBilinear},
+                                                          {"bicubic", ResizeFilter::kBicubic},
+                                                          {"lanczos", ResizeFilter::kLanczos}};
   const Json manifest = read_json_file(kGoldens / "MANIFEST.json");
   const auto goldens = SafetensorsFile::open(kGoldens / "resize.safetensors");
   ASSERT_GE(manifest.at("resize").size(), 10U);
+  ASSERT_EQ(manifest.at("filters").size(), std::size(filters));
   for (const Json& one : manifest.at("resize")) {
     const std::string name = one.at("input");
     const int64_t height = one.at("height"), width = one.at("width");
-    const std::string key =
-        "out." + name + "." + std::to_string(height) + "x" + std::to_string(width);
-    EXPECT_TRUE(
-        at::equal(resize_lanczos(goldens.tensor("in." + name), height, width), goldens.tensor(key)))
-        << key;
+    for (const auto& [filter_name, filter] : filters) {
+      const std::string key = fmt::format("out.{}.{}x{}.{}", name, height, width, filter_name);
+      EXPECT_TRUE(at::equal(resize(goldens.tensor("in." + name), height, width, filter),
+                            goldens.tensor(key)))
+          << key;
+    }
   }
 }
 
-TEST(ResizeLanczos, LeavesAPictureOfTheRightSizeAlone) {
+TEST(Resize, LeavesAPictureOfTheRightSizeAlone) {
   const Tensor pixels = at::randint(0, 256, {5, 4, 3}).to(at::kByte);
-  EXPECT_TRUE(at::equal(resize_lanczos(pixels, 5, 4), pixels));
+  EXPECT_TRUE(at::equal(resize(pixels, 5, 4), pixels));
 }
 
-TEST(ResizeLanczos, KeepsAFlatPictureFlat) {
-  const Tensor resized = resize_lanczos(at::full({9, 31, 3}, 200, at::kByte), 57, 8);
+TEST(Resize, KeepsAFlatPictureFlat) {
+  const Tensor resized = resize(at::full({9, 31, 3}, 200, at::kByte), 57, 8);
   EXPECT_TRUE(at::equal(resized, at::full({57, 8, 3}, 200, at::kByte)));
 }
 
-TEST(ResizeLanczos, RefusesOtherTensorsAndSizes) {
-  expect_error<Error>([] { resize_lanczos(at::zeros({4, 4, 3}), 2, 2); }, {"uint8", "float32"});
-  expect_error<Error>([] { resize_lanczos(at::zeros({4}, at::kByte), 2, 2); }, {"[4]"});
-  expect_error<Error>([] { resize_lanczos(at::zeros({0, 4}, at::kByte), 2, 2); }, {"[0, 4]"});
-  expect_error<Error>([] { resize_lanczos(at::zeros({4, 4}, at::kByte), 0, 2); }, {"2 x 0"});
+TEST(Resize, RefusesOtherTensorsAndSizes) {
+  expect_error<Error>([] { resize(at::zeros({4, 4, 3}), 2, 2); }, {"uint8", "float32"});
+  expect_error<Error>([] { resize(at::zeros({4}, at::kByte), 2, 2); }, {"[4]"});
+  expect_error<Error>([] { resize(at::zeros({0, 4}, at::kByte), 2, 2); }, {"[0, 4]"});
+  expect_error<Error>([] { resize(at::zeros({4, 4}, at::kByte), 0, 2); }, {"2 x 0"});
 }
 
 // --- files that are refused

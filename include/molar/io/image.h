@@ -14,6 +14,9 @@ namespace molar {
 /// Keyword -> UTF-8 text, in file order.
 using PngText = std::vector<std::pair<std::string, std::string>>;
 
+/// Whether a file's name says that it is a picture that read_image reads: .png, .jpg, .jpeg.
+bool is_picture_name(const std::filesystem::path& path);
+
 /// Reads PNG or JPEG as RGB uint8 [H, W, 3], turned upright by its EXIF or XMP orientation: the
 /// pixels of diffusers' load_image, bit for bit. So alpha is dropped, not blended; of 16-bit
 /// colours the high byte stays, and 16-bit grey is clipped at 255 (with a warning). Throws
@@ -33,7 +36,11 @@ PngText read_png_text(const std::filesystem::path& path);
 /// characters).
 std::string encode_png(const Tensor& pixels, const PngText& text);
 
-/// uint8 [H, W, C] or [H, W] resized to height x width with Pillow's Lanczos, bit for bit.
-Tensor resize_lanczos(const Tensor& pixels, int64_t height_px, int64_t width_px);
+/// Pillow's filters of the same names.
+enum class ResizeFilter { kBilinear, kBicubic, kLanczos };
+
+/// uint8 [H, W, C] or [H, W] resized to height x width as Pillow does, bit for bit.
+Tensor resize(const Tensor& pixels, int64_t height_px, int64_t width_px,
+              ResizeFilter filter = ResizeFilter::kLanczos);
 
 }  // namespace molar
