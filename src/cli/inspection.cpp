@@ -124,13 +124,18 @@ Inspection inspect_hypernetwork(const fs::path& path) {
   const char* key_value = network.key_value() == KeyValueMode::kSum ? "sum" : "mean";
   Inspection inspection{path, {}, {}};
   inspection.fields = {{"kind", "hypernetwork"},
+                       {"layout", hypernet_layout_name(network.layout())},
                        {"widths", network.widths()},
                        {"hidden", network.num_hidden()},
                        {"key_value", key_value}};
+  const std::string layers = network.layout() == HypernetLayout::kFeatures
+                                 ? "all, of any width"
+                                 : fmt::format("to_q and to_out.0 of {} outputs; to_k and to_v: {}",
+                                               fmt::join(network.widths(), ", "), key_value);
   inspection.text = fmt::format(
       "kind: hypernetwork (predicts how a subject and a style LoRA are merged)\n"
-      "layers: to_q and to_out.0 of {} outputs\nhidden values: {}\nto_k and to_v: {}\n",
-      fmt::join(network.widths(), ", "), network.num_hidden(), key_value);
+      "reads: {}\nlayers: {}\nhidden values: {}\n",
+      hypernet_layout_name(network.layout()), layers, network.num_hidden());
   return inspection;
 }
 

@@ -41,14 +41,14 @@ TEST(Hypernetwork, PredictsFromFactorsWhatItPredictsFromWholeChanges) {
   for (const auto& [head, width] : {std::pair<const char*, int64_t>{"1", 8}, {"2", 12}}) {
     const LoraMatrices subject{.down = noise({3, 10}, 7), .up = noise({width, 3}, 8)};
     const LoraMatrices style{.down = noise({5, 10}, 9), .up = noise({width, 5}, 10)};
-    const Tensor found = network.coefficients(subject, style);
+    const Tensor found = network.predict(kToQ, subject, style).coefficients;
     EXPECT_EQ(found.sizes(), (std::vector<int64_t>{2, 10}));
     EXPECT_TRUE(is_close(found,
                          literal_coefficients(tensors, head, subject.up.matmul(subject.down),
                                               style.up.matmul(style.down)),
                          {.atol = 1e-4, .rtol = 1e-4}))
         << head;
-    EXPECT_FALSE(is_close(found, network.coefficients(style, subject), kRounding))
+    EXPECT_FALSE(is_close(found, network.predict(kToQ, style, subject).coefficients, kRounding))
         << "the roles differ";
   }
 }
@@ -71,7 +71,7 @@ TEST(Hypernetwork, HalfPrecisionFilesLoad) {
   for (const auto& [name, tensor] : network_tensors()) half[name] = tensor.to(at::kHalf);
   const auto network = Hypernetwork::load(write_tensors(folder, "h.safetensors", half));
   const LoraMatrices m{.down = noise({2, 8}, 7), .up = noise({8, 2}, 8)};
-  EXPECT_EQ(network.coefficients(m, m).scalar_type(), at::kFloat);
+  EXPECT_EQ(network.predict(kToQ, m, m).coefficients.scalar_type(), at::kFloat);
 }
 
 TEST(Hypernetwork, SaysHowKeysAndValuesAreMerged) {

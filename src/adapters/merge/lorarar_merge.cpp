@@ -26,9 +26,11 @@ MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptio
       const LayerTerm& subject = term_of(shared.terms, LoraRole::kSubject);
       const LayerTerm& style = term_of(shared.terms, LoraRole::kStyle);
       const LoraMatrices s = subject.layer->matrices(), t = style.layer->matrices();
-      const Tensor coefficients = network.coefficients(s, t);
-      return MergedLayer{{weighed_matrices(s, subject.strength, coefficients[0]),
-                          weighed_matrices(t, style.strength, coefficients[1])},
+      const auto [coefficients, projection] = network.predict(shared.name, s, t);
+      LoraMatrices weighed = weighed_matrices(s, subject.strength, coefficients[0]);
+      if (projection.defined())
+        weighed.down = projected_off(weighed.down, row_space(t.down), projection);
+      return MergedLayer{{weighed, weighed_matrices(t, style.strength, coefficients[1])},
                          {.rule = "predicted", .coefficients = coefficients}};
     }
     MergedLayer sum{strong_parts(shared.terms), {.rule = "sum"}};
