@@ -27,7 +27,7 @@ from molar_program import ROOT, draw, run_molar
 from train_loras import MODEL, RUN, lora_path
 
 OUT = RUN / "merges"
-HYPERNETS = {"lorarar": MODEL / "hypernet.safetensors", "constant": RUN / "hypernet-constant.safetensors"}
+HYPERNETS = {"lorarar": RUN / "hypernet.safetensors", "constant": RUN / "hypernet-constant.safetensors"}
 ZIPLORA_STEPS = 100
 SHOWN = 10  # pairs on the sheet
 
