@@ -28,7 +28,8 @@ const LayerNames& names_of(Kind kind) {
 }
 
 std::shared_ptr<torch::nn::Module> child(torch::nn::Module& parent, const std::string& name) {
-  if (const auto* const found = parent.named_children().find(name)) return *found;
+  const auto children = parent.named_children();  // a copy
+  if (const auto* const found = children.find(name)) return *found;
   return parent.register_module(name, std::make_shared<torch::nn::Module>(name));
 }
 
