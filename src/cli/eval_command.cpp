@@ -43,9 +43,7 @@ void refuse_idle_options(const EvalOptions& o) {
     bool given, is_read;
     const char* reader;
   };
-  const Row rows[] = {{"--subject-references", o.subjects.has_value(), has_encoder || has_judge,
-                       "--clip, --dino or --judge-url"},
-                      {"--truth", o.truth.has_value(), has_encoder, "--clip or --dino"},
+  const Row rows[] = {{"--truth", o.truth.has_value(), has_encoder, "--clip or --dino"},
                       {"--judge-model", o.judge_model.has_value(), has_judge, "--judge-url"},
                       {"--judge-key-file", o.judge_key_file.has_value(), has_judge, "--judge-url"},
                       {"--judge-cache", o.judge_cache.has_value(), has_judge, "--judge-url"},
