@@ -33,7 +33,8 @@ def draw(jobs: list[tuple[Path, tuple[object, ...]]]) -> list[np.ndarray]:
 
     def draw_one(job: tuple[Path, tuple[object, ...]]) -> np.ndarray:
         path, options = job
-        run_molar("generate", *options, "--threads", 1, "-q", "--on-exist", "skip", "-o", path)
+        if not path.exists():
+            run_molar("generate", *options, "--threads", 1, "-q", "-o", path)
         return np.asarray(Image.open(path).convert("RGB"))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Trains the bundled hypernetwork with `molar train hypernet` on Toyland's training LoRAs, which train_loras.py makes.
+"""Trains a hypernetwork for the bundled model with `molar train hypernet` on Toyland's training LoRAs, which train_loras.py makes.
 
-    train_hypernet.py                          # models/toyland/hypernet.safetensors
+    train_hypernet.py                          # build/toyland/hypernet.safetensors
     train_hypernet.py --constant -o FILE       # what follows is handed to molar: here the ablation
 
 The 22 x 18 training pairs are learnt from, the 3 x 3 validation pairs choose the network; the test pairs have no part.
@@ -41,7 +41,7 @@ def main() -> None:
     gather(folder)
     options = sys.argv[1:]
     if "-o" not in options:
-        options += ["-o", str(MODEL / "hypernet.safetensors")]
+        options += ["-o", str(RUN / "hypernet.safetensors")]
     groups = [word for name in GROUPS.values() for word in (f"--{name}", folder / name)]
     print(run_molar("train", "hypernet", "--config", RECIPE, "-m", MODEL, *groups, *options), end="")
 

@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "command.h"
+#include "eval_command.h"
 #include "generate_command.h"
 #include "help.h"
 #include "inspect_command.h"
@@ -46,6 +47,7 @@ struct Program {
   TrainLoraOptions train_lora;
   TrainZiploraOptions train_ziplora;
   TrainHypernetOptions train_hypernet;
+  EvalOptions eval;
   std::vector<Command> commands;
   bool version = false, version_json = false;
 };
@@ -73,6 +75,8 @@ void build(Program& program) {
       [&program](const LogSession& log) { run_merge(program.merge, log); });
   add(register_inspect(program.app, program.inspect), program.inspect.run, inspect_help(),
       [&program](const LogSession&) { run_inspect(program.inspect); });
+  add(register_eval(program.app, program.eval), program.eval.run, eval_help(),
+      [&program](const LogSession& log) { run_eval(program.eval, log); });
   CLI::App* train = program.app.add_subcommand("train", "Learn from pictures");
   train->require_subcommand(0, 1);
   add(register_train_lora(*train, program.train_lora), program.train_lora.run, train_lora_help(),

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <tuple>
 
 #include "config_fields.h"
 #include "molar/core/error.h"
@@ -33,21 +32,14 @@ void ignore_settings_without_effect(const JsonConfig& config) {
 void check_sizes(const CLIPTextConfig& config, const std::string& source) {
   // Far beyond any real model; every layer costs time and memory before a weight is looked at.
   constexpr int64_t kWidest = 1 << 20, kDeepest = 64;
-  const std::tuple<const char*, int64_t, int64_t> sizes[] = {
-      {"vocab_size", config.vocab_size, kWidest},
-      {"hidden_size", config.hidden_size, kWidest},
-      {"intermediate_size", config.intermediate_size, kWidest},
-      {"num_hidden_layers", config.num_hidden_layers, kDeepest},
-      {"num_attention_heads", config.num_attention_heads, kWidest},
-      {"max_position_embeddings", config.max_position_embeddings, kWidest},
-      {"projection_dim", config.projection_dim.value_or(1), kWidest}};
-  for (const auto& [name, size, largest] : sizes)
-    if (size < 1 || size > largest)
-      throw FileError(fmt::format("{}: '{}' is {}, wanted 1 to {}", source, name, size, largest));
-  if (config.hidden_size % config.num_attention_heads != 0)
-    throw FileError(
-        fmt::format("{}: 'hidden_size' {} is not a multiple of 'num_attention_heads' {}", source,
-                    config.hidden_size, config.num_attention_heads));
+  require_sizes(source, {{"vocab_size", config.vocab_size, kWidest},
+                         {"hidden_size", config.hidden_size, kWidest},
+                         {"intermediate_size", config.intermediate_size, kWidest},
+                         {"num_hidden_layers", config.num_hidden_layers, kDeepest},
+                         {"num_attention_heads", config.num_attention_heads, kWidest},
+                         {"max_position_embeddings", config.max_position_embeddings, kWidest},
+                         {"projection_dim", config.projection_dim.value_or(1), kWidest}});
+  require_even_heads(source, config.hidden_size, config.num_attention_heads);
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <tuple>
-
 #include "config_fields.h"
 #include "molar/core/error.h"
 #include "patch_embedding.h"
@@ -28,7 +26,8 @@ const LayerNames& names_of(Kind kind) {
 }
 
 std::shared_ptr<torch::nn::Module> child(torch::nn::Module& parent, const std::string& name) {
-  if (const auto* const found = parent.named_children().find(name)) return *found;
+  const auto children = parent.named_children();  // a copy
+  if (const auto* const found = children.find(name)) return *found;
   return parent.register_module(name, std::make_shared<torch::nn::Module>(name));
 }
 
@@ -87,20 +86,13 @@ TORCH_MODULE(DinoLayer);
 
 void check_sizes(const DinoConfig& config, const std::string& source) {
   constexpr int64_t kWidest = 1 << 20, kDeepest = 128;
-  const std::tuple<const char*, int64_t, int64_t> sizes[] = {
-      {"hidden_size", config.hidden_size, kWidest},
-      {"intermediate_size", config.intermediate_size, kWidest},
-      {"num_hidden_layers", config.num_hidden_layers, kDeepest},
-      {"num_attention_heads", config.num_attention_heads, kWidest},
-      {"image_size", config.image_size, 1 << 14},
-      {"patch_size", config.patch_size, config.image_size}};
-  for (const auto& [name, size, largest] : sizes)
-    if (size < 1 || size > largest)
-      throw FileError(fmt::format("{}: '{}' is {}, wanted 1 to {}", source, name, size, largest));
-  if (config.hidden_size % config.num_attention_heads != 0)
-    throw FileError(
-        fmt::format("{}: 'hidden_size' {} is not a multiple of 'num_attention_heads' {}", source,
-                    config.hidden_size, config.num_attention_heads));
+  require_sizes(source, {{"hidden_size", config.hidden_size, kWidest},
+                         {"intermediate_size", config.intermediate_size, kWidest},
+                         {"num_hidden_layers", config.num_hidden_layers, kDeepest},
+                         {"num_attention_heads", config.num_attention_heads, kWidest},
+                         {"image_size", config.image_size, 1 << 14},
+                         {"patch_size", config.patch_size, config.image_size}});
+  require_even_heads(source, config.hidden_size, config.num_attention_heads);
 }
 
 }  // namespace

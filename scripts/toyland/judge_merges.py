@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Which way of merging keeps subject and style? Every test subject in every test style, by every method.
+
+    judge_merges.py                  # draws, measures with `molar eval`, prints its table
+    judge_merges.py np lorarar       # only these methods (and what was drawn before)
+
+The same captions and seeds for all; captions are those of scenes that no LoRA was trained on. Pictures are compared
+with the LoRAs' own reference pictures and with the rendering of their scene, the truth. `truth` as a method is that
+rendering itself: what the measures give to a perfect merge. Pictures that are there are kept, so the same command goes
+on where it was interrupted: delete a method's folder when its network or the model changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import world
+from labelled_sheet import write_sheet
+from lessons import HELD_OUT_SEED, Lesson, all_lessons, write_references
+from models_base import PICTURE_PX
+from molar_program import ROOT, draw, run_molar
+from train_loras import MODEL, RUN, lora_path
+
+OUT = RUN / "merges"
+HYPERNETS = {"lorarar": RUN / "hypernet.safetensors", "constant": RUN / "hypernet-constant.safetensors"}
+ZIPLORA_STEPS = 100
+SHOWN = 10  # pairs on the sheet
+
+
+def ziplora_coefficients(subject: Lesson, style: Lesson) -> Path:
+    """Learns them where that is not done yet."""
+    path = RUN / "ziplora" / f"{subject.name}-{style.name}.safetensors"
+    words: list[object] = []
+    for lesson in (subject, style):
+        pictures = RUN / "lessons" / lesson.name
+        write_references(lesson, pictures)
+        words += [f"--{lesson.role}", lora_path(lesson), f"--{lesson.role}-images", pictures]
+    run_molar("train", "ziplora", "-m", MODEL, *words, "--steps", ZIPLORA_STEPS, "-o", path)
+    return path
+
+
+def options(method: str, subject: Lesson, style: Lesson) -> tuple[object, ...]:
+    files = {"subject only": ("--subject",), "style only": ("--style",)}.get(method, ("--subject", "--style"))
+    words = [word for role, lesson in (("--subject", subject), ("--style", style)) if role in files
+             for word in (role, lora_path(lesson))]  # fmt: skip
+    if len(files) == 1:
+        return tuple(words)
+    if method in HYPERNETS:
+        return (*words, "--merge", "lorarar", "--hypernet", HYPERNETS[method])
+    if method == "ziplora":
+        return (*words, "--merge", "ziplora", "--coefficients", ziplora_coefficients(subject, style))
+    return (*words, "--merge", method)
+
+
+METHODS = ["subject only", "style only", "direct", "ties", "dare", "svd", "klora", "np", "ziplora", *HYPERNETS]
+
+
+def write_truth(pairs: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
+    for role in ("subject", "style"):
+        for lesson in {lesson for pair in pairs for lesson in pair if lesson.role == role}:
+            write_references(lesson, out / "references" / role / lesson.name)
+    for subject, style in pairs:
+        folder = out / "truth" / subject.name / style.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(scenes):
+            rendering = world.render(scene(subject, style, index), PICTURE_PX)
+            Image.fromarray(rendering.image).save(folder / f"{index}.png")
+
+
+def scene(subject: Lesson, style: Lesson, index: int) -> world.Scene:
+    return world.subject_scene(subject.name, HELD_OUT_SEED + index, style.name)
+
+
+def draw_method(method: str, pairs: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
+    jobs = []
+    for subject, style in pairs:
+        words = options(method, subject, style)
+        for index in range(scenes):
+            path = out / "run" / method / subject.name / style.name / f"{index}.png"
+            caption = world.caption(scene(subject, style, index))
+            jobs.append((path, ("-m", MODEL, *words, "-p", caption, "-s", index)))
+    draw(jobs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", default=METHODS, help=f"of {', '.join(METHODS)} (all)")
+    parser.add_argument("--split", default="test", choices=("val", "test"), help="whose pairs (test)")
+    parser.add_argument("--scenes", type=int, default=10, help="pictures of each pair (10)")
+    parser.add_argument("--baseline", default="direct", help="what the others are compared with (direct)")
+    parser.add_argument("--out", type=Path, help="folder (build/toyland/merges/SPLIT)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.methods) - set(METHODS):
+        parser.error(f"unknown methods {', '.join(sorted(unknown))}; wanted some of {', '.join(METHODS)}")
+    out = arguments.out or OUT / arguments.split
+    chosen = [lesson for lesson in all_lessons() if lesson.split == arguments.split]
+    pairs = [(subject, style) for subject in chosen if subject.role == "subject"
+             for style in chosen if style.role == "style"]  # fmt: skip
+    write_truth(pairs, arguments.scenes, out)
+    shutil.copytree(out / "truth", out / "run/truth", dirs_exist_ok=True)
+    for method in arguments.methods:
+        draw_method(method, pairs, arguments.scenes, out)
+        print(f"{method}: drawn", flush=True)
+    references = [word for role in ("subject", "style")
+                  for word in (f"--{role}-references", out / "references" / role)]  # fmt: skip
+    print(run_molar("eval", out / "run", "--layout", "method/subject/style", "--clip", MODEL / "clip", "--dino",
+                    MODEL / "dino", *references, "--truth", out / "truth", "--baseline", arguments.baseline, "-o",
+                    out / "scores"))  # fmt: skip
+    methods = sorted(path.name for path in (out / "run").iterdir())
+    shown = pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
+    write_sheet(
+        [(method, [np.asarray(Image.open(out / "run" / method / subject.name / style.name / "0.png").convert("RGB"))
+                   for subject, style in shown]) for method in methods],
+        out / "sheet.png", heads=[f"{subject.name} {style.name}" for subject, style in shown])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+#include "eval_command.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+
+#include "molar/core/device.h"
+#include "molar/core/error.h"
+#include "molar/evaluation/chat_endpoint.h"
+#include "molar/evaluation/labelled_picture.h"
+#include "molar/evaluation/likeness.h"
+#include "molar/evaluation/mars2.h"
+#include "molar/evaluation/picture_metrics.h"
+#include "molar/evaluation/score_table.h"
+#include "molar/io/image.h"
+#include "molar/io/json_config.h"
+#include "option_binder.h"
+#include "progress_display.h"
+#include "result_stream.h"
+#include "signals.h"
+
+namespace molar::cli {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kSchema = 1;
+
+std::string dump(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// Options that nothing reads are mistakes.
+void refuse_idle_options(const EvalOptions& o) {
+  const bool has_encoder = o.clip || o.dino, has_judge = o.judge_url.has_value();
+  if (!has_encoder && !has_judge)
+    throw ConfigError(
+        "nothing to measure with; wanted --clip DIR, --dino DIR or --judge-url URL (the bundled "
+        "model has clip/ and dino/)");
+  struct Row {
+    const char* option;
+    bool given, is_read;
+    const char* reader;
+  };
+  const Row rows[] = {{"--truth", o.truth.has_value(), has_encoder, "--clip or --dino"},
+                      {"--judge-model", o.judge_model.has_value(), has_judge, "--judge-url"},
+                      {"--judge-key-file", o.judge_key_file.has_value(), has_judge, "--judge-url"},
+                      {"--judge-cache", o.judge_cache.has_value(), has_judge, "--judge-url"},
+                      {"--judge-jobs", o.judge_jobs.has_value(), has_judge, "--judge-url"},
+                      {"--judge-retries", o.judge_retries.has_value(), has_judge, "--judge-url"},
+                      {"--judge-timeout", o.judge_timeout_s.has_value(), has_judge, "--judge-url"}};
+  for (const auto& [option, given, is_read, reader] : rows)
+    if (given && !is_read)
+      throw ConfigError(fmt::format("{} does nothing without {}", option, reader));
+  if (has_judge && !o.judge_model)
+    throw ConfigError("--judge-url needs --judge-model NAME, as the endpoint knows it");
+  if (has_judge && !o.subjects && !o.styles)
+    throw ConfigError(
+        "--judge-url has nothing to compare with; wanted --subject-references DIR or "
+        "--style-references DIR");
+  if (o.on_exist && !o.output) throw ConfigError("--on-exist does nothing without -o DIR");
+}
+
+ChatEndpoint open_judge(const EvalOptions& o) {
+  ChatEndpointOptions endpoint{.url = *o.judge_url, .model = *o.judge_model};
+  endpoint.key_file = o.judge_key_file;
+  take(o.judge_retries, endpoint.num_retries);
+  take(o.judge_timeout_s, endpoint.timeout_s);
+  return ChatEndpoint(endpoint);
+}
+
+void add_verdicts(const EvalOptions& o, const std::vector<LabelledPicture>& pictures,
+                  std::vector<Scores>& scores, ProgressSink& progress,
+                  const CancellationToken& cancellation) {
+  const ChatEndpoint judge = open_judge(o);
+  std::vector<Mars2Case> cases;
+  for (const LabelledPicture& picture : pictures) {
+    Mars2Case one{.picture = picture.path, .style_name = picture.style};
+    if (o.subjects && !picture.subject.empty())
+      one.subject_references = reference_pictures(*o.subjects, picture.subject);
+    if (o.styles && !picture.style.empty())
+      one.style_references = reference_pictures(*o.styles, picture.style);
+    cases.push_back(std::move(one));
+  }
+  AnswerCache cache(o.judge_cache.value_or(fs::path()));
+  Mars2Options options;
+  take(o.judge_jobs, options.num_jobs);
+  const std::vector<Mars2Verdict> verdicts =
+      judge_mars2(cases, judge, cache, options, progress, cancellation);
+  for (size_t i = 0; i < verdicts.size(); ++i) {
+    if (verdicts[i].subject) scores[i]["mars2_subject"] = *verdicts[i].subject ? 1.0 : 0.0;
+    if (verdicts[i].style) scores[i]["mars2_style"] = *verdicts[i].style ? 1.0 : 0.0;
+    if (const auto both = verdicts[i].both()) scores[i]["mars2_both"] = *both ? 1.0 : 0.0;
+  }
+}
+
+std::vector<Scores> measure(const EvalOptions& o, const std::vector<LabelledPicture>& pictures,
+                            ProgressSink& progress, const CancellationToken& cancellation) {
+  const at::Device device = parse_device(o.machine.device.value_or("auto"));
+  std::optional<ImageTextPair> pair;
+  std::optional<SelfSupervisedEncoder> encoder;
+  Encoders encoders;
+  if (o.clip) encoders.image_text_pair = &pair.emplace(ImageTextPair::load(*o.clip, device));
+  if (o.dino)
+    encoders.self_supervised = &encoder.emplace(SelfSupervisedEncoder::load(*o.dino, device));
+  const ReferenceFolders references{.subjects = o.subjects, .styles = o.styles, .truth = o.truth};
+  std::vector<Scores> scores =
+      measure_likeness(pictures, encoders, references, progress, cancellation);
+  if (o.judge_url) add_verdicts(o, pictures, scores, progress, cancellation);
+  for (Scores& one : scores) add_summaries(one);
+  return scores;
+}
+
+/// One line for each picture.
+std::string picture_lines(const std::vector<LabelledPicture>& pictures,
+                          const std::vector<Scores>& scores) {
+  std::string lines;
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    const LabelledPicture& picture = pictures[i];
+    lines += dump(Json{{"schema", kSchema},
+                       {"path", picture.path.string()},
+                       {"method", picture.method},
+                       {"subject", picture.subject},
+                       {"style", picture.style},
+                       {"prompt", picture.prompt ? Json(*picture.prompt) : Json()},
+                       {"scores", scores[i]}}) +
+             "\n";
+  }
+  return lines;
+}
+
+}  // namespace
+
+CLI::App* register_eval(CLI::App& program, EvalOptions& o) {
+  CLI::App* app = program.add_subcommand("eval", "Measure how well pictures show what they should");
+  app->add_option("RUN_DIR", o.folders, "Folders of pictures; those below them count too")
+      ->group("What")
+      ->configurable(false);
+  OptionBinder what(*app, "What");
+  what.value(
+      "--layout", o.layout, "LEVEL/LEVEL...",
+      "What the names of folders below RUN_DIR say: method, subject, style, or - for nothing "
+      "(the record in each picture says all three)");
+  what.value("--baseline", o.baseline, "METHOD",
+             "Compare every other method with this one, pair by pair");
+
+  OptionBinder by(*app, "Measured by");
+  by.value("--clip", o.clip, "DIR", "CLIP model as transformers writes it: CLIP-I, CLIP-T");
+  by.value("--dino", o.dino, "DIR", "DINO or DINOv2 model, likewise");
+  by.value("--subject-references", o.subjects, "DIR",
+           "Pictures of each subject, in a folder of its name (the LoRA file's)");
+  by.value("--style-references", o.styles, "DIR", "Pictures in each style, likewise");
+  by.value("--truth", o.truth, "DIR",
+           "What each picture should have been: DIR/SUBJECT/STYLE/NAME of the picture");
+
+  OptionBinder judge(*app, "Judge (MARS2)");
+  judge.value(
+      "--judge-url", o.judge_url, "URL",
+      "Multimodal chat endpoint as OpenAI's (.../v1): the only option that uses the network");
+  judge.value("--judge-model", o.judge_model, "NAME", "Model that the endpoint is asked for");
+  judge.value("--judge-key-file", o.judge_key_file, "FILE",
+              "File that holds the key, if it wants one");
+  judge.value(
+      "--judge-cache", o.judge_cache, "FILE",
+      "Answers, kept as they come: what is there is not asked again (judge.jsonl in -o DIR, "
+      "else none)");
+  judge.value("--judge-jobs", o.judge_jobs, "N", "Questions at a time (4)");
+  judge.value("--judge-retries", o.judge_retries, "N",
+              "New tries after a failed question, later and later (5)");
+  judge.value("--judge-timeout", o.judge_timeout_s, "SECONDS", "Of one question (60)");
+
+  OptionBinder output(*app, "Output");
+  output.value("-o,--output", o.output, "DIR",
+               "Folder for pictures.jsonl (a line each), table.md and table.html");
+  output.value("--on-exist", o.on_exist, "number|skip|overwrite|error",
+               "Where those files exist (overwrite)");
+  register_machine_options(*app, o.machine);
+  register_run_options(*app, o.run);
+  return app;
+}
+
+CommandHelp eval_help() {
+  return {.usage = "RUN_DIR... --clip DIR [--dino DIR] [options]",
+          .examples = {"molar eval out/ --clip models/toyland/clip --dino models/toyland/dino "
+                       "--subject-references subjects/ --style-references styles/ -o scores/",
+                       "molar eval out/ --judge-url http://localhost:8000/v1 --judge-model "
+                       "llava-critic --subject-references subjects/ --style-references styles/"},
+          .common_options = {"RUN_DIR", "--layout", "--clip", "--dino", "--subject-references",
+                             "--style-references", "--judge-url", "--judge-model", "--output"}};
+}
+
+void run_eval(const EvalOptions& given, const LogSession&) {
+  if (given.folders.empty()) throw ConfigError("no folder; wanted 'molar eval RUN_DIR...'");
+  refuse_idle_options(given);
+  EvalOptions o = given;
+  if (o.judge_url && o.output && !o.judge_cache) o.judge_cache = *o.output / "judge.jsonl";
+  const CancellationToken& cancellation = handle_signals(o.run.quiet);
+  set_threads(o.machine.threads);
+  std::optional<PictureLayout> layout;
+  if (o.layout) layout = PictureLayout::parse(*o.layout);
+  const std::vector<LabelledPicture> pictures =
+      find_pictures({o.folders.begin(), o.folders.end()}, layout);
+  if (o.baseline) tabulate(pictures, std::vector<Scores>(pictures.size()), o.baseline);  // early
+  const std::unique_ptr<ProgressSink> progress =
+      make_progress_display(o.machine.progress_style(o.run.quiet));
+  const std::vector<Scores> scores = measure(o, pictures, *progress, cancellation);
+  const ScoreTable table = tabulate(pictures, scores, o.baseline);
+  if (o.output) {
+    const auto write = [&](const char* name, const std::string& text) {
+      write_file_atomically(*o.output / name, o.on_exist.value_or(OnExist::kOverwrite),
+                            [&](const ByteSink& sink) { sink(text); });
+    };
+    write("pictures.jsonl", picture_lines(pictures, scores));
+    write("table.md", markdown(table));
+    write("table.html", html(table));
+  }
+  write_result(o.run.json ? picture_lines(pictures, scores) : markdown(table));
+}
+
+}  // namespace molar::cli
