@@ -23,18 +23,19 @@ constexpr const char* kColumnNames[] = {"subject norm",
 constexpr const char* kLayerNames[] = {"norm ratio", "layer cosine", "row overlap",
                                        "column overlap"};
 /// Kinds of layer, by the end of the name; a layer of none of them is "other".
-constexpr std::string_view kKinds[] = {"attn1.to_q", "attn1.to_k",   "attn1.to_v", "attn1.to_out.0",
-                                       "attn2.to_q", "attn2.to_k",   "attn2.to_v", "attn2.to_out.0",
-                                       "ff.net.2",   "ff.net.0.proj"};
+constexpr std::string_view kKinds[] = {
+    "attn1.to_q", "attn1.to_k", "attn1.to_v",     "attn1.to_out.0", "attn2.to_q",
+    "attn2.to_k", "attn2.to_v", "attn2.to_out.0", "ff.net.0.proj",  "ff.net.2",
+    "proj_in",    "proj_out",   "conv1",          "conv2"};
+constexpr const char* kOther = "other";
 constexpr std::string_view kPlaces[] = {"down_blocks", "mid_block", "up_blocks"};
-constexpr const char *kOther = "other", *kText = "text encoder";
 
 Tensor limited_log(const Tensor& ratio) {
   return ratio.clamp_min(kTiny).log().clamp(-kLogLimit, kLogLimit);
 }
 
-/// x (x^T x)^-1 x^T for x [n, r], seen through the factors of a change: everything below is made of
-/// r x r matrices. A little is added to the diagonal, so that factors of lower rank do no harm.
+/// (x^T x)^-1 of x^T x, [r, r]: what an orthogonal projection needs of a factor x. A little is
+/// added to the diagonal, so that factors of lower rank do no harm.
 Tensor inverse_gram(const Tensor& gram) {
   const Tensor wide = gram.to(at::kDouble);
   const Tensor ridge = wide.diagonal().mean() * kRounding + kTiny;
@@ -82,19 +83,12 @@ Tensor overlap(const Tensor& a_inverse, const Tensor& cross, const Tensor& b_inv
   return (trace / rank).clamp(0, 1);
 }
 
-std::vector<double> place_flags(const LayerName& name) {
+std::vector<double> place_flags(const std::string& module) {
   std::vector<double> flags;
-  const bool is_text = name.component != "unet";
-  bool is_kind = is_text;
-  for (const std::string_view kind : kKinds) {
-    const bool fits = !is_text && name.module.ends_with(kind);
-    flags.push_back(fits ? 1 : 0);
-    is_kind = is_kind || fits;
-  }
+  for (const std::string_view kind : kKinds) flags.push_back(module.ends_with(kind) ? 1 : 0);
+  const bool is_kind = std::ranges::find(flags, 1) != flags.end();
   flags.push_back(is_kind ? 0 : 1);
-  flags.push_back(is_text ? 1 : 0);
-  for (const std::string_view place : kPlaces)
-    flags.push_back(!is_text && name.module.starts_with(place) ? 1 : 0);
+  for (const std::string_view place : kPlaces) flags.push_back(module.starts_with(place) ? 1 : 0);
   return flags;
 }
 
@@ -105,14 +99,14 @@ const std::vector<std::string>& column_feature_names() {
     std::vector<std::string> names(std::begin(kColumnNames), std::end(kColumnNames));
     names.insert(names.end(), std::begin(kLayerNames), std::end(kLayerNames));
     names.insert(names.end(), std::begin(kKinds), std::end(kKinds));
-    names.insert(names.end(), {kOther, kText});
+    names.push_back(kOther);
     names.insert(names.end(), std::begin(kPlaces), std::end(kPlaces));
     return names;
   }();
   return all;
 }
 
-Tensor column_features(const LayerName& name, const LoraMatrices& subject,
+Tensor column_features(const std::string& module, const LoraMatrices& subject,
                        const LoraMatrices& style) {
   const Side s(subject), t(style);
   const Tensor up_cross = at::matmul(s.up.t(), t.up);                      // [r_s, r_t]
@@ -136,7 +130,7 @@ Tensor column_features(const LayerName& name, const LoraMatrices& subject,
   // trace(P_S P_T) of orthogonal projections: (S S^T)^-1 (S T^T) against (S T^T) (T T^T)^-1.
   add(overlap(s.down_inverse, down_cross, t.down_inverse));
   add(overlap(s.up_inverse, up_cross, t.up_inverse));
-  for (const double flag : place_flags(name)) add(at::scalar_tensor(flag, products.options()));
+  for (const double flag : place_flags(module)) add(at::scalar_tensor(flag, products.options()));
   return at::stack(rows);
 }
 

@@ -36,11 +36,13 @@ class FeatureNetwork final : public Hypernetwork::Network {
   }
 
   HypernetLayout layout() const override { return HypernetLayout::kFeatures; }
-  bool covers(const LayerName&, const std::vector<int64_t>&) const override { return true; }
+  bool covers(const LayerName& name, const std::vector<int64_t>&) const override {
+    return name.component == "unet";
+  }
 
   PredictedMerge predict(const LayerName& name, const LoraMatrices& subject,
                          const LoraMatrices& style) const override {
-    Tensor x = column_features(name, subject, style);
+    Tensor x = column_features(name.module, subject, style);
     for (size_t i = 0; i < layers_.size(); ++i) {
       if (i > 0) x = x.relu();
       x = at::addmm(layers_[i].bias, layers_[i].weight, x);

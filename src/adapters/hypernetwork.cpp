@@ -91,6 +91,9 @@ Hypernetwork Hypernetwork::from_tensors(const StateDict& tensors,
   Hypernetwork network;
   network.path_ = path;
   const HypernetReader reader(tensors, network.path_);
+  if (tensors.contains(kColumnsMark) && tensors.contains(kFeaturesMark))
+    throw FileError(fmt::format("{} has tensors of two layouts, '{}' and '{}'; wanted one",
+                                reader.source(), kColumnsMark, kFeaturesMark));
   for (const LayoutRow& row : kLayouts)
     if (tensors.contains(row.mark)) network.network_ = row.read(reader);
   if (network.network_ == nullptr)

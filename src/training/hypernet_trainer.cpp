@@ -26,29 +26,44 @@ std::vector<std::string> all_captions(const HypernetLoras& loras) {
   return captions;
 }
 
-/// Outputs of the layers that both LoRAs have and a head can be for. Throws FitError for none.
-std::set<int64_t> predictable_widths(const LoraWeights& subject, const LoraWeights& style) {
+/// What a layout may predict of a pair: the layers that both LoRAs change and a network can be for.
+struct Predictable {
+  bool (*covers)(const LayerName& name, const LoraLayer& layer);
+  const char* what;
+};
+Predictable predictable(HypernetLayout layout) {
+  if (layout == HypernetLayout::kColumns)
+    return {[](const LayerName& name, const LoraLayer& layer) {
+              return is_predictable_layer(name) && layer.weight_shape.size() == 2;
+            },
+            "UNet attention's to_q or to_out.0"};
+  return {[](const LayerName& name, const LoraLayer&) { return name.component == "unet"; },
+          "layer of the UNet"};
+}
+
+/// Outputs of the layers to be predicted. Throws FitError for a pair without one.
+std::set<int64_t> predictable_widths(HypernetLayout layout, const LoraWeights& subject,
+                                     const LoraWeights& style) {
+  const Predictable wanted = predictable(layout);
   std::set<int64_t> widths;
   for (const auto& [name, layer] : subject.layers)
-    if (is_predictable_layer(name) && layer.weight_shape.size() == 2 && style.layers.contains(name))
+    if (wanted.covers(name, layer) && style.layers.contains(name))
       widths.insert(layer.weight_shape.front());
   if (widths.empty())
-    throw FitError(
-        fmt::format("'{}' and '{}' have no UNet attention's to_q or to_out.0 in common: "
-                    "there is nothing to predict",
-                    subject.path.string(), style.path.string()));
+    throw FitError(fmt::format("'{}' and '{}' have no {} in common: there is nothing to predict",
+                               subject.path.string(), style.path.string(), wanted.what));
   return widths;
 }
 
 /// Of all pairs that are learnt from. Pairs of the validation are checked as well.
-std::set<int64_t> predictable_widths(const HypernetLoras& loras) {
+std::set<int64_t> predictable_widths(HypernetLayout layout, const HypernetLoras& loras) {
   std::set<int64_t> widths;
   for (const ListedLora& subject : loras.subjects)
     for (const ListedLora& style : loras.styles)
-      widths.merge(predictable_widths(subject.weights, style.weights));
+      widths.merge(predictable_widths(layout, subject.weights, style.weights));
   for (const ListedLora& subject : loras.validation_subjects)
     for (const ListedLora& style : loras.validation_styles)
-      predictable_widths(subject.weights, style.weights);
+      predictable_widths(layout, subject.weights, style.weights);
   return widths;
 }
 
@@ -94,8 +109,7 @@ HypernetTrainer::HypernetTrainer(const HypernetOptions& options, const Checkpoin
 }
 
 void HypernetTrainer::make_network(const HypernetLoras& loras) {
-  const bool has_heads = options_.layout == HypernetLayout::kColumns;
-  const std::set<int64_t> widths = has_heads ? predictable_widths(loras) : std::set<int64_t>();
+  const std::set<int64_t> widths = predictable_widths(options_.layout, loras);
   RandomSource random(stream_seed(options_.run.seed, RandomStream::kFactors, 0));
   NamedParameters parameters;
   for (const auto& [name, plan] :

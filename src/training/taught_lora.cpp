@@ -65,7 +65,8 @@ std::vector<std::vector<TrainingPicture>> list_joint_pictures(
       const fs::path own = folder / subject.weights.path.stem() / style.weights.path.stem();
       lists.emplace_back();
       if (!fs::is_directory(own)) continue;
-      lists.back() = list_pictures({own, std::nullopt}, {kOption, "caption beside each picture"});
+      lists.back() = list_pictures({own, std::nullopt},
+                                   {kOption, "prompt for the pictures of --joint-images"});
       ++num_pairs;
     }
   if (num_pairs == 0)

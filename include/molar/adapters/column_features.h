@@ -19,9 +19,11 @@ const std::vector<std::string>& column_feature_names();
 ///   log of the leverage of j in T's row space and in S's, relative to their means;
 /// the same for all columns of a layer:
 ///   log |S| / |T|, cos(S, T), the overlaps of their row spaces and of their column spaces in [0,
-///   1]; 0 or 1 for the kind of layer (attention's eight, feed-forward's two, other, text encoder)
-///   and for its place (down, middle, up).
-Tensor column_features(const LayerName& name, const LoraMatrices& subject,
+///   1]; 0 or 1 for the kind of layer (attention's eight, feed-forward's two, the transformer's two
+///   projections, the two convolutions of a residual block, other) and for its place (down, middle,
+///   up).
+/// `module`: the layer's dotted name in the UNet.
+Tensor column_features(const std::string& module, const LoraMatrices& subject,
                        const LoraMatrices& style);
 
 }  // namespace molar

@@ -29,7 +29,7 @@ enum class HypernetLayout {
   /// m_style)_j come out; one head per width `out` of to_q and to_out.0.
   ///   input_k.weight [H, 2*out], input_k.bias [H]; output.1.weight [2, H], output.1.bias [2]
   kColumns,
-  /// column_features.h of every column of every layer: no tensor depends on a width.
+  /// column_features.h of every column of the UNet's layers: no tensor depends on a width.
   ///   features.0.weight [H, F], .bias [H]; features.2.weight [H, H], .bias [H]; features.4.weight
   ///   [3, H], .bias [3], with ReLU between; the mean of the third output over the columns is the
   ///   logit of the projection.
@@ -47,6 +47,7 @@ struct PredictedMerge {
   Tensor projection;
 };
 
+/// Either layout, read from a file.
 class Hypernetwork {
  public:
   /// Reads a .safetensors file of either layout. Throws FileError: missing, not a hypernetwork,
@@ -58,7 +59,7 @@ class Hypernetwork {
   static Hypernetwork from_tensors(const StateDict& tensors, const std::filesystem::path& path);
 
   /// kColumns: the layer is a UNet attention's to_q or to_out.0 and a head has its width;
-  /// kFeatures: every layer.
+  /// kFeatures: every layer of the UNet.
   bool covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const;
 
   /// Both changes are of the covered layer `name`; `scale` is part of `down`. They stay in factors.
