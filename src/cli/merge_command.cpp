@@ -156,21 +156,25 @@ std::string joined_words(const std::vector<MergeInput>& inputs,
   return fmt::format("{}", fmt::join(words, ", "));
 }
 
-/// Of all predicted coefficients, in the order of the layers; empty where there are none.
+/// Of all that was predicted, in the order of the layers; empty where nothing was.
 std::string coefficients_digest(const MergedLora& merged) {
   std::string bytes;
   for (const auto& [name, how] : merged.layers) {
     if (!how.coefficients.defined()) continue;
-    const Tensor values = how.coefficients.contiguous();
-    bytes.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+    for (const Tensor& predicted : {how.coefficients, how.projection}) {
+      if (!predicted.defined()) continue;
+      const Tensor values = predicted.contiguous();
+      bytes.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+    }
   }
   return bytes.empty() ? "" : sha256_hex(bytes);
 }
 
-std::map<std::string, std::string> merge_metadata(
-    const std::string& method, const fs::path& output, ModelFamily family,
-    const std::vector<NamedUse>& uses, const std::vector<MergeInput>& inputs,
-    const std::vector<std::string>& hashes, const MergeOptions& options, const MergedLora& merged) {
+SafetensorsMetadata merge_metadata(const std::string& method, const fs::path& output,
+                                   ModelFamily family, const std::vector<NamedUse>& uses,
+                                   const std::vector<MergeInput>& inputs,
+                                   const std::vector<std::string>& hashes,
+                                   const MergeOptions& options, const MergedLora& merged) {
   Json description = {{"schema", kSchema},
                       {"method", method},
                       {"layers", merged.summary()},
@@ -193,7 +197,7 @@ std::map<std::string, std::string> merge_metadata(
     if (!uses[i].use.blocks.empty()) parent["blocks"] = block_strengths_text(uses[i].use.blocks);
     description["inputs"].push_back(std::move(parent));
   }
-  std::map<std::string, std::string> metadata = family_metadata(family);
+  SafetensorsMetadata metadata = family_metadata(family);
   metadata["molar.merge"] = description.dump(-1, ' ', false, Json::error_handler_t::replace);
   metadata["ss_output_name"] = metadata["modelspec.title"] = output.stem().string();
   metadata["modelspec.merged_from"] = fmt::format("{}", fmt::join(parents, ", "));
@@ -205,7 +209,7 @@ std::map<std::string, std::string> merge_metadata(
 }
 
 /// ss_network_dim and ss_network_alpha as kohya spells them: "Dynamic" where layers differ.
-void add_rank_metadata(std::map<std::string, std::string>& metadata, const LoraWeights& plain) {
+void add_rank_metadata(SafetensorsMetadata& metadata, const LoraWeights& plain) {
   std::set<int64_t> ranks;
   for (const auto& [name, layer] : plain.layers) ranks.insert(layer.rank());
   metadata["ss_network_dim"] = metadata["ss_network_alpha"] =
@@ -313,16 +317,27 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   merge.factors_dtype =
       o.dtype && *o.dtype != "auto" ? parse_dtype(*o.dtype, at::kCPU) : widest_dtype(inputs);
 
-  std::future<std::vector<std::string>> hashes = std::async(std::launch::async, hash_all, inputs);
   const MergedLora merged = merge_loras(method, inputs, merge);
   spdlog::info("merged {} files by '{}': {} layers", inputs.size(), method, merged.summary());
   const LoraWeights plain = as_file_factors(merged.weights, merge.factors_dtype);
   const ModelFamily family = skeleton.layers().family;
-  std::map<std::string, std::string> metadata =
-      merge_metadata(method, *o.output, family, uses, inputs, hashes.get(), merge, merged);
-  add_rank_metadata(metadata, plain);
-  const LoraFileContent content = spell_lora(plain, family, format, metadata);
-  const fs::path path = write_safetensors(*o.output, on_exist, content.tensors, content.metadata);
+  const auto metadata_with = [&](const std::vector<std::string>& hashes) {
+    SafetensorsMetadata metadata =
+        merge_metadata(method, *o.output, family, uses, inputs, hashes, merge, merged);
+    add_rank_metadata(metadata, plain);
+    return metadata;
+  };
+  // Writing waits for memory and disk, hashing for the processor: side by side.
+  std::future<std::vector<std::string>> hashes = std::async(std::launch::async, hash_all, inputs);
+  const std::vector<std::string> unknown(inputs.size(), std::string(kSha256HexDigits, '0'));
+  const LoraFileContent content = spell_lora(plain, family, format, metadata_with(unknown));
+  const auto with_hashes = [&] {
+    SafetensorsMetadata metadata = content.metadata;
+    for (const auto& [key, value] : metadata_with(hashes.get())) metadata[key] = value;
+    return metadata;
+  };
+  const fs::path path =
+      write_safetensors(*o.output, on_exist, content.tensors, content.metadata, with_hashes);
   if (o.report) write_report(*o.report, method, inputs, merged);
   if (!o.run.json) {
     write_result_line(path.string());
