@@ -30,8 +30,9 @@ MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptio
       LoraMatrices weighed = weighed_matrices(s, subject.strength, coefficients[0]);
       if (projection.defined())
         weighed.down = projected_off(weighed.down, row_space(t.down), projection);
-      return MergedLayer{{weighed, weighed_matrices(t, style.strength, coefficients[1])},
-                         {.rule = "predicted", .coefficients = coefficients}};
+      return MergedLayer{
+          {weighed, weighed_matrices(t, style.strength, coefficients[1])},
+          {.rule = "predicted", .coefficients = coefficients, .projection = projection}};
     }
     MergedLayer sum{strong_parts(shared.terms), {.rule = "sum"}};
     if (is_key_or_value(shared.name) && key_value == KeyValueMode::kMean) {

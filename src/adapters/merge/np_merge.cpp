@@ -12,7 +12,8 @@ MergedLora merge_np(const std::vector<MergeInput>& inputs, const MergeOptions& o
     LoraMatrices subject = strong_matrices(term_of(shared.terms, LoraRole::kSubject));
     const Tensor basis = row_space(style_term.layer->matrices().down);
     subject.down = projected_off(subject.down, basis, share);
-    return MergedLayer{{subject, strong_matrices(style_term)}, {.rule = "projected"}};
+    return MergedLayer{{subject, strong_matrices(style_term)},
+                       {.rule = "projected", .projection = share}};
   });
 }
 
