@@ -42,7 +42,6 @@ NETWORKS = {
     "lorarar": Network("hypernet.toml"),  # as published
     "constant": Network("hypernet.toml", ("--constant",)),  # one pair of numbers for each width
     "features": Network("hypernet_features.toml", (), True),
-    "features-constant": Network("hypernet_features.toml", ("--constant",), True),
 }
 
 
