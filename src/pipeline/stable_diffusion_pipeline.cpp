@@ -21,6 +21,7 @@
 #include "molar/pipeline/adapter_stack.h"
 #include "molar/pipeline/denoise_loop.h"
 #include "molar/pipeline/initial_latents.h"
+#include "molar/pipeline/mole_experts.h"
 #include "molar/pipeline/picture_codec.h"
 #include "molar/pipeline/text_conditioning.h"
 #include "molar/schedulers/scheduler.h"
@@ -107,6 +108,7 @@ class StableDiffusionPipeline::Impl {
     std::unique_ptr<const Scheduler> scheduler;
     size_t first_evaluation = 0;  // img2img starts later
     AdapterStack adapters;
+    MoleExperts experts;
     SourcePictures pictures;
   };
   Plan make_plan(GenerationRequest request) const;
@@ -126,15 +128,17 @@ class StableDiffusionPipeline::Impl {
   }
   void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
   void add_bundled_hypernetwork(AdapterRequest& adapters) const;
+  void resolve_experts(MoleRequest& mole) const;
   void check_clip_skip(const GenerationRequest& request) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
-  /// A UNet with the request's LoRAs in its weights.
+  /// A UNet with the request's LoRAs in its weights and its experts beside them.
   struct LoadedUNet {
     UNet2DConditionModel model{nullptr};
     std::unique_ptr<FusedLoras> fused;
+    std::unique_ptr<SampledExperts> experts;
   };
-  LoadedUNet load_fused_unet(const Plan& plan) const;
+  LoadedUNet load_adapted_unet(const Plan& plan, MapSize latents, bool record_gates) const;
   UNetConditioning condition(const Plan& plan, const CancellationToken& cancellation,
                              RunRecord& record, RunTimings& timings) const;
   /// From the first evaluation to the last. Returns latents [1, C, H, W].
@@ -196,6 +200,20 @@ void StableDiffusionPipeline::Impl::add_bundled_hypernetwork(AdapterRequest& ada
   if (std::filesystem::exists(beside)) adapters.hypernetwork = beside;
 }
 
+/// mole/ beside the model, where the request does not say otherwise; then what the record needs to
+/// draw the same picture whatever lies there later.
+void StableDiffusionPipeline::Impl::resolve_experts(MoleRequest& mole) const {
+  const std::filesystem::path beside = model_.model / "mole";
+  if (mole.folder.empty() && !mole.off && is_expert_set(beside)) mole.folder = beside;
+  if (!mole.folder.empty()) return;
+  if (const auto option = mole.first_option())
+    throw ConfigError(
+        fmt::format("--{} says how experts act, but there are none: wanted --mole "
+                    "DIR, or a folder 'mole' beside the model",
+                    *option));
+  mole.off = true;
+}
+
 void StableDiffusionPipeline::Impl::check_clip_skip(const GenerationRequest& request) const {
   if (!request.clip_skip) return;
   const int64_t always = hidden_state_choice(is_sdxl(), 0).layers_from_end;
@@ -246,8 +264,13 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
   if (!adapters.merge_method().empty()) request.adapters.merge = adapters.merge_method();
   // One that does not fit was left out: the record must not name it.
   if (request.adapters.merge != "lorarar") request.adapters.hypernetwork.clear();
+  resolve_experts(request.mole);
+  MoleExperts experts;
+  if (!request.mole.folder.empty())
+    experts = MoleExperts(request.mole, skeleton_.layers(), {*request.height_px, *request.width_px},
+                          {.allow_partial = request.adapters.allow_partial});
   return {std::move(request),  std::move(config),  std::move(scheduler), first,
-          std::move(adapters), std::move(pictures)};
+          std::move(adapters), std::move(experts), std::move(pictures)};
 }
 
 RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
@@ -260,6 +283,7 @@ RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
   record.scheduler_class = plan.scheduler_config.class_name;
   record.merge_method = plan.adapters.merge_method();
   record.loras = plan.adapters.records();
+  record.experts = plan.experts.records();
   return record;
 }
 
@@ -317,11 +341,12 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan,
   return conditioning;
 }
 
-StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_fused_unet(
-    const Plan& plan) const {
+StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_adapted_unet(
+    const Plan& plan, MapSize latents, bool record_gates) const {
   LoadedUNet unet;
   unet.model = load_unet(checkpoint_.component("unet"), compute());
   unet.fused = plan.adapters.fuse_into("unet", adaptable_layers(*unet.model), weight_source());
+  unet.experts = plan.experts.attach_to(unet.model, latents, record_gates);
   return unet;
 }
 
@@ -339,7 +364,9 @@ Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet&
     context.cancellation.stop_here_if_requested();
     const Stopwatch watch;
     if (unet.fused) unet.fused->reach(loop.share_done());
+    if (unet.experts) unet.experts->begin_evaluation(loop.share_done());
     loop.advance();
+    if (unet.experts) unet.experts->end_evaluation();
     timings.step_s.push_back(watch.seconds());
     context.progress.advance();
   }
@@ -379,13 +406,16 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
         make_initial_latents(request, plan.pictures, *plan.scheduler, codec, start, random);
     if (!unet) {
       const Stopwatch watch;
-      unet = load_fused_unet(plan);
+      unet = load_adapted_unet(plan, {start.shape[2], start.shape[3]}, context.record_gates);
       timings.load_s += watch.seconds();
     }
     context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count), num_evaluations);
+    if (unet->experts) unet->experts->begin_picture();
     const Tensor latents =
         sample(plan, *unet, conditioning, std::move(initial), random, context, timings);
     context.progress.end();
+    std::optional<GateTrace> gates;
+    if (unet->experts) gates = unet->experts->take_trace();
     if (i + 1 == request.count) {  // the UNet's memory is free again before the largest decode
       unet.reset();
       release_pages(checkpoint_.component("unet"));
@@ -394,7 +424,7 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
     Tensor pixels = codec.decode(latents);
     timings.decode_s = watch.seconds();
     timings.peak_memory_bytes = peak_memory_bytes();
-    sink({std::move(pixels), record, std::move(timings)});
+    sink({std::move(pixels), record, std::move(timings), std::move(gates)});
   }
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "molar/adapters/low_rank.h"
+#include "molar/models/functional.h"
 
 namespace molar {
 namespace {
@@ -35,8 +36,9 @@ WeighedPair::WeighedPair(const LayerIndex& layers, const LoraWeights& subject,
                 .weight_shape = target->weight().sizes().vec()};
     if (!layer.subject && !layer.style) continue;
     const Layer& kept = layers_.emplace(name, std::move(layer)).first->second;
-    target->set_residual(
-        [this, target = target, &kept](const Tensor& x) { return residual(*target, kept, x); });
+    target->set_residual([this, target = target, &kept](const Tensor& x, const Tensor& y) {
+      return add_reusing(y, residual(*target, kept, x));
+    });
     attached_.push_back(target);
   }
 }

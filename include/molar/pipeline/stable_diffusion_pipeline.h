@@ -3,10 +3,12 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "molar/core/cancellation.h"
 #include "molar/core/progress.h"
 #include "molar/core/tensor.h"
+#include "molar/pipeline/gate_trace.h"
 #include "molar/pipeline/generation_request.h"
 #include "molar/pipeline/run_record.h"
 
@@ -17,15 +19,17 @@ struct Picture {
   Tensor pixels;     ///< uint8 [H, W, 3]
   RunRecord record;  ///< its seed, sizes, LoRAs, versions
   RunTimings timings;
+  std::optional<GateTrace> gates;  ///< where the context asked for it and experts acted
 };
 
 /// Called once per picture, in order, as soon as it is drawn.
 using PictureSink = std::function<void(Picture)>;
 
-/// What a run may look at while it draws. Both must outlive the call.
+/// What a run may look at while it draws. The references must outlive the call.
 struct RunContext {
   ProgressSink& progress;
   const CancellationToken& cancellation;
+  bool record_gates = false;  ///< pictures carry what the experts' gates did
 };
 
 /// One opened model. Call order: open -> (plan | generate)*.
