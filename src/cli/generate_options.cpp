@@ -50,6 +50,21 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   lora.flag("--allow-partial-lora", o.allow_partial_lora,
             "A LoRA key that fits nothing is a warning, not an error");
 
+  OptionBinder mole(app, "Face and hand experts (MoLE)");
+  mole.value("--mole", o.mole, "DIR",
+             "Folder of experts, NAME.safetensors, and their gates.safetensors (mole/ beside the "
+             "model)");
+  mole.flag("--no-mole", o.no_mole, "No experts");
+  mole.list("--expert", o.experts, "NAME=W", "Strength of an expert (1.0); repeatable");
+  mole.list("--region", o.regions, "NAME=x,y,w,h|MASK|auto",
+            "Where an expert acts: pixels, a picture's white, or where its gates are high; "
+            "repeatable (everywhere)");
+  mole.value("--mole-cap", o.mole_cap, "X",
+             "Most that the experts change a layer's result, as a share of its norm (no limit)");
+  mole.value("--mole-start", o.mole_start, "X",
+             "Share of the steps, 0 to 1, from which on the experts act (0)");
+  mole.value("--mole-end", o.mole_end, "X", "The same, until which they do (1)");
+
   OptionBinder sampling(app, "Sampling");
   sampling.value("--sampler", o.sampler, "NAME",
                  fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
@@ -86,6 +101,8 @@ void register_output_options(CLI::App& app, GenerateOptions& o) {
       .value("--from", o.from, "PNG",
              "Draw a picture that molar made again; other options change it")
       ->configurable(false);
+  output.value("--heatmaps", o.heatmaps, "DIR",
+               "Write the experts' gates there: a picture of each step, a curve over the steps");
   output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
   output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
   register_machine_options(app, o.machine);
@@ -142,6 +159,18 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
   adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
 }
 
+/// Options come on top of a record's experts; --no-mole takes those away.
+void take_mole(const GenerateOptions& o, MoleRequest& mole) {
+  if (o.no_mole) mole = MoleRequest{.off = true};
+  if (o.mole) mole.off = o.no_mole;
+  take(o.mole, mole.folder);
+  if (!o.experts.empty()) mole.strengths = o.experts;
+  if (!o.regions.empty()) mole.regions = o.regions;
+  take(o.mole_cap, mole.cap);
+  take(o.mole_start, mole.start);
+  take(o.mole_end, mole.end);
+}
+
 void check_seed(const GenerationRequest& request) {
   constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
   if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() -
@@ -173,6 +202,7 @@ GenerationRequest resolve_request(const GenerateOptions& options,
   GenerationRequest request = recorded ? recorded->request : GenerationRequest{};
   take_prompts(options, request);
   take_adapters(options, request.adapters);
+  take_mole(options, request.mole);
   take(options.clip_skip, request.clip_skip);
   take(options.sampler, request.sampler);
   take(options.steps, request.num_steps);

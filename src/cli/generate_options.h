@@ -33,6 +33,11 @@ struct GenerateOptions {
   std::optional<std::string> merge;
   std::optional<std::filesystem::path> hypernetwork, coefficients;
   bool allow_partial_lora = false;
+  std::optional<std::filesystem::path> mole;
+  bool no_mole = false;
+  std::vector<ExpertStrength> experts;
+  std::vector<ExpertRegion> regions;
+  std::optional<double> mole_cap, mole_start, mole_end;
   std::optional<std::string> sampler;
   std::optional<int64_t> steps, width, height, count;
   std::optional<uint64_t> seed;
@@ -45,6 +50,7 @@ struct GenerateOptions {
   std::optional<std::filesystem::path> from;
   std::optional<std::string> output;
   std::optional<OnExist> on_exist;
+  std::optional<std::filesystem::path> heatmaps;
   MachineOptions machine;
   bool no_metadata = false;
   bool dry_run = false;

@@ -82,8 +82,10 @@ std::map<LayerName, LayerKeys> keys_by_layer(const SafetensorsFile& file,
                       file.path().string(), key));
     const auto hit = modules.find({parsed->module, &lora_suffixes().front()});
     if (!hit || hit->name.component != "unet")
-      throw FitError(fmt::format("gates '{}': tensor '{}' names no layer of this {} model's UNet",
-                                 file.path().string(), key, family_name(layers.family)));
+      throw FitError(
+          fmt::format("gates '{}': tensor '{}' names no layer of this {} model's UNet; are "
+                      "they for another model?",
+                      file.path().string(), key, family_name(layers.family)));
     if (!by_layer[hit->name].emplace(parsed->rest, key).second)
       throw FileError(fmt::format("gates '{}': '{}' and '{}' stand for the same gate",
                                   file.path().string(), key,

@@ -96,7 +96,7 @@ TEST(ExpertGates, RefusesMissingTensorsByName) {
 }
 
 TEST(ExpertGates, RefusesUnknownTensorsByName) {
-  for (const std::string extra :
+  for (const std::string& extra :
        {kToQGates + "Phi_2.weight", kToQGates + "Phi_1.scale", kToQGates + "_scale.weight",
         kToQGates + "../face_scale.bias", std::string("lora_unet_x.alpha")})
     expect_gates_refused<FitError>([&](StateDict& t) { t[extra] = at::zeros({1}); },
