@@ -73,7 +73,7 @@ class TrainingAMerge(CliTest):
             *hypernet, "--layout", "features", "--joint-images", "joint", "--joint-weight", "2", "--steps", "2", "--json", "-o",
             "features.safetensors").stdout.splitlines()]
         self.assertTrue(all("joint" in line for line in lines[:2]))
-        self.assertIn("layout: features", self.run_ok("inspect", "features.safetensors").stdout)
+        self.assertIn("reads: features", self.run_ok("inspect", "features.safetensors").stdout)
         fields = json.loads(self.run_ok("inspect", "--json", "features.safetensors").stdout)
         self.assertEqual((fields["layout"], fields["hidden"]), ("features", 8))
         self.run_ok("merge", "-m", SD15, *ROLES, "--hypernet", "features.safetensors", "--report", "report", "-o", "merged.safetensors")
