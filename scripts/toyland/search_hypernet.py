@@ -8,7 +8,8 @@
 with. Here each candidate merges a draw of training pairs, `molar generate` draws a scene of each as a user would, and
 the distance to the scene's rendering, as `molar eval` measures it, is what CMA-ES (Hansen 2016, arXiv:1604.00772) makes small.
 All candidates of a generation have the same pairs, scenes and seeds. A candidate is few numbers (PARAMETERS): the network's
-hidden values are four of the features, so that a few hundred pictures suffice. Validation and test pairs have no part.
+hidden values are four of the features, so that a few thousand pictures suffice. Validation and test pairs have no part.
+Needs `pip install cma==4.5.0` beside requirements.txt.
 """
 
 from __future__ import annotations
