@@ -41,7 +41,7 @@ class ColumnNetwork final : public Hypernetwork::Network {
   HypernetLayout layout() const override { return HypernetLayout::kColumns; }
 
   bool covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const override {
-    return is_predictable_layer(name) && weight_shape.size() == 2 &&
+    return is_predictable_layer(layout(), name, weight_shape) &&
            heads_.contains(weight_shape.front());
   }
 

@@ -36,8 +36,8 @@ class FeatureNetwork final : public Hypernetwork::Network {
   }
 
   HypernetLayout layout() const override { return HypernetLayout::kFeatures; }
-  bool covers(const LayerName& name, const std::vector<int64_t>&) const override {
-    return name.component == "unet";
+  bool covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const override {
+    return is_predictable_layer(layout(), name, weight_shape);
   }
 
   PredictedMerge predict(const LayerName& name, const LoraMatrices& subject,

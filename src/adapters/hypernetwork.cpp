@@ -104,9 +104,12 @@ Hypernetwork Hypernetwork::from_tensors(const StateDict& tensors,
   return network;
 }
 
-bool is_predictable_layer(const LayerName& name) {
-  return name.component == "unet" &&
-         (name.module.ends_with(".to_q") || name.module.ends_with(".to_out.0"));
+bool is_predictable_layer(HypernetLayout layout, const LayerName& name,
+                          const std::vector<int64_t>& weight_shape) {
+  if (name.component != "unet") return false;
+  return layout == HypernetLayout::kFeatures ||
+         (weight_shape.size() == 2 &&
+          (name.module.ends_with(".to_q") || name.module.ends_with(".to_out.0")));
 }
 
 bool Hypernetwork::covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const {

@@ -145,7 +145,7 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
   spdlog::info("loading {}{}, {} on {}, seed {}", model.model.string(), size_text(model.model),
                dtype_option(model.compute.dtype), model.compute.device.str(), request.seed);
   StableDiffusionPipeline pipeline = StableDiffusionPipeline::open(model);
-  if (options.heatmaps && pipeline.plan(request).mole.off)
+  if (options.heatmaps && !pipeline.draws_with_experts(request))
     throw ConfigError(
         fmt::format("--heatmaps '{}' shows the gates of experts, but there are none: "
                     "wanted --mole DIR, or a folder 'mole' beside the model",

@@ -19,6 +19,7 @@
 #include "molar/core/error.h"
 #include "molar/core/finite.h"
 #include "molar/core/parallel_tasks.h"
+#include "molar/core/process.h"
 #include "molar/io/hash.h"
 #include "molar/io/safetensors.h"
 #include "option_binder.h"
@@ -170,22 +171,27 @@ std::string coefficients_digest(const MergedLora& merged) {
   return bytes.empty() ? "" : sha256_hex(bytes);
 }
 
+/// SHA-256 of all that a merge is made of; the last two are empty where nothing was predicted.
+struct MergeDigests {
+  std::vector<std::string> inputs;
+  std::string coefficients;
+  std::string hypernetwork;
+};
+
 SafetensorsMetadata merge_metadata(const std::string& method, const fs::path& output,
                                    ModelFamily family, const std::vector<NamedUse>& uses,
                                    const std::vector<MergeInput>& inputs,
-                                   const std::vector<std::string>& hashes,
-                                   const MergeOptions& options, const MergedLora& merged) {
+                                   const MergeDigests& digests, const MergedLora& merged) {
   Json description = {{"schema", kSchema},
                       {"method", method},
                       {"layers", merged.summary()},
-                      {"coefficients_sha256", coefficients_digest(merged)},
+                      {"coefficients_sha256", digests.coefficients},
                       {"inputs", Json::array()}};
-  if (options.hypernetwork != nullptr)
-    description["hypernet_sha256"] = sha256_safetensors_data(options.hypernetwork->path());
+  if (!digests.hypernetwork.empty()) description["hypernet_sha256"] = digests.hypernetwork;
   std::vector<std::string> parents;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const MergeInput& input = inputs[i];
-    const std::string& hash = hashes[i];
+    const std::string& hash = digests.inputs[i];
     const LoraDocumentation words = read_lora_documentation(input.weights.metadata);
     parents.push_back(fmt::format("{} ({})", input.weights.path.stem().string(), hash));
     Json parent{{"role", role_name(input.role)},
@@ -293,6 +299,7 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   const LoraFormat format = parse_lora_format(o.format.value_or("kohya"));
   const std::vector<NamedUse> uses = named_uses(o);
   set_threads(o.threads);
+  keep_freed_memory();
 
   MergeOptions merge = resolve_merge(o);
   std::optional<Hypernetwork> network;
@@ -321,20 +328,25 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   spdlog::info("merged {} files by '{}': {} layers", inputs.size(), method, merged.summary());
   const LoraWeights plain = as_file_factors(merged.weights, merge.factors_dtype);
   const ModelFamily family = skeleton.layers().family;
-  const auto metadata_with = [&](const std::vector<std::string>& hashes) {
-    SafetensorsMetadata metadata =
-        merge_metadata(method, *o.output, family, uses, inputs, hashes, merge, merged);
-    add_rank_metadata(metadata, plain);
-    return metadata;
+  MergeDigests digests{.inputs = std::vector(inputs.size(), std::string(kSha256HexDigits, '0')),
+                       .coefficients = coefficients_digest(merged),
+                       .hypernetwork = merge.hypernetwork == nullptr
+                                           ? ""
+                                           : sha256_safetensors_data(merge.hypernetwork->path())};
+  const auto metadata = [&] {
+    SafetensorsMetadata words =
+        merge_metadata(method, *o.output, family, uses, inputs, digests, merged);
+    add_rank_metadata(words, plain);
+    return words;
   };
   // Writing waits for memory and disk, hashing for the processor: side by side.
   std::future<std::vector<std::string>> hashes = std::async(std::launch::async, hash_all, inputs);
-  const std::vector<std::string> unknown(inputs.size(), std::string(kSha256HexDigits, '0'));
-  const LoraFileContent content = spell_lora(plain, family, format, metadata_with(unknown));
+  const LoraFileContent content = spell_lora(plain, family, format, metadata());
   const auto with_hashes = [&] {
-    SafetensorsMetadata metadata = content.metadata;
-    for (const auto& [key, value] : metadata_with(hashes.get())) metadata[key] = value;
-    return metadata;
+    digests.inputs = hashes.get();
+    SafetensorsMetadata words = content.metadata;
+    for (const auto& [key, value] : metadata()) words[key] = value;
+    return words;
   };
   const fs::path path =
       write_safetensors(*o.output, on_exist, content.tensors, content.metadata, with_hashes);

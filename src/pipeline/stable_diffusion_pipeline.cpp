@@ -114,6 +114,9 @@ class StableDiffusionPipeline::Impl {
   Plan make_plan(GenerationRequest request) const;
   void draw(const Plan& plan, RunContext context, const PictureSink& sink) const;
 
+  /// The folder of the experts: of the request, or beside the model; or that there are none.
+  void resolve_experts(MoleRequest& mole) const;
+
   ModelFamily family() const { return checkpoint_.family; }
 
  private:
@@ -128,7 +131,6 @@ class StableDiffusionPipeline::Impl {
   }
   void resolve_sizes(GenerationRequest& request, const SourcePictures& pictures) const;
   void add_bundled_hypernetwork(AdapterRequest& adapters) const;
-  void resolve_experts(MoleRequest& mole) const;
   void check_clip_skip(const GenerationRequest& request) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
@@ -441,6 +443,12 @@ StableDiffusionPipeline StableDiffusionPipeline::open(const ModelRequest& reques
 
 GenerationRequest StableDiffusionPipeline::plan(const GenerationRequest& request) const {
   return impl_->make_plan(request).request;
+}
+
+bool StableDiffusionPipeline::draws_with_experts(const GenerationRequest& request) const {
+  MoleRequest mole = request.mole;
+  impl_->resolve_experts(mole);
+  return !mole.off;
 }
 
 void StableDiffusionPipeline::generate(const GenerationRequest& request, RunContext context,

@@ -26,32 +26,19 @@ std::vector<std::string> all_captions(const HypernetLoras& loras) {
   return captions;
 }
 
-/// What a layout may predict of a pair: the layers that both LoRAs change and a network can be for.
-struct Predictable {
-  bool (*covers)(const LayerName& name, const LoraLayer& layer);
-  const char* what;
-};
-Predictable predictable(HypernetLayout layout) {
-  if (layout == HypernetLayout::kColumns)
-    return {[](const LayerName& name, const LoraLayer& layer) {
-              return is_predictable_layer(name) && layer.weight_shape.size() == 2;
-            },
-            "UNet attention's to_q or to_out.0"};
-  return {[](const LayerName& name, const LoraLayer&) { return name.component == "unet"; },
-          "layer of the UNet"};
-}
-
 /// Outputs of the layers to be predicted. Throws FitError for a pair without one.
 std::set<int64_t> predictable_widths(HypernetLayout layout, const LoraWeights& subject,
                                      const LoraWeights& style) {
-  const Predictable wanted = predictable(layout);
   std::set<int64_t> widths;
   for (const auto& [name, layer] : subject.layers)
-    if (wanted.covers(name, layer) && style.layers.contains(name))
+    if (is_predictable_layer(layout, name, layer.weight_shape) && style.layers.contains(name))
       widths.insert(layer.weight_shape.front());
   if (widths.empty())
     throw FitError(fmt::format("'{}' and '{}' have no {} in common: there is nothing to predict",
-                               subject.path.string(), style.path.string(), wanted.what));
+                               subject.path.string(), style.path.string(),
+                               layout == HypernetLayout::kColumns
+                                   ? "UNet attention's to_q or to_out.0"
+                                   : "layer of the UNet"));
   return widths;
 }
 

@@ -212,8 +212,9 @@ TEST_F(HypernetTrainerTest, ANanInTheValidationEndsTheTraining) {
 }
 
 TEST_F(MergeTrainersTest, RefusePairsWithNothingToWeigh) {
-  std::erase_if(loras.style_2.weights.layers,
-                [](const auto& entry) { return is_predictable_layer(entry.first); });
+  std::erase_if(loras.style_2.weights.layers, [](const auto& entry) {
+    return is_predictable_layer(HypernetLayout::kColumns, entry.first, entry.second.weight_shape);
+  });
   HypernetOptions options = golden_hypernet(golden_cases().at("hypernet-constant"));
   const auto train = [&](const HypernetLoras& all) {
     HypernetTrainer(options, checkpoint, all, progress, cancellation);

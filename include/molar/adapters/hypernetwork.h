@@ -58,8 +58,7 @@ class Hypernetwork {
   /// them. `path` names them in messages.
   static Hypernetwork from_tensors(const StateDict& tensors, const std::filesystem::path& path);
 
-  /// kColumns: the layer is a UNet attention's to_q or to_out.0 and a head has its width;
-  /// kFeatures: every layer of the UNet.
+  /// is_predictable_layer, and with kColumns a head has its width.
   bool covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const;
 
   /// Both changes are of the covered layer `name`; `scale` is part of `down`. They stay in factors.
@@ -81,8 +80,10 @@ class Hypernetwork {
   KeyValueMode key_value_ = KeyValueMode::kSum;
 };
 
-/// A layer that kColumns may have a head for: a UNet attention's to_q or to_out.0.
-bool is_predictable_layer(const LayerName& name);
+/// Whether a network of `layout` can be for the layer. kColumns: a UNet attention's to_q or
+/// to_out.0, of two dimensions; kFeatures: every layer of the UNet.
+bool is_predictable_layer(HypernetLayout layout, const LayerName& name,
+                          const std::vector<int64_t>& weight_shape);
 
 /// Whether the file has the tensors that every hypernetwork of some layout has.
 bool is_hypernetwork(const SafetensorsFile& file);

@@ -45,6 +45,9 @@ class StableDiffusionPipeline {
   /// Checks `request` against the model without drawing or touching weights: sizes, sampler, LoRA
   /// fit, images. Returns the request with every default resolved. Throws what generate would.
   GenerationRequest plan(const GenerationRequest& request) const;
+  /// Whether `request` draws with experts: its own, or those beside the model. Throws ConfigError
+  /// where it says how they act and there are none.
+  bool draws_with_experts(const GenerationRequest& request) const;
 
   /// Draws request.count pictures. Throws StoppedError at a safe point after a cancellation,
   /// FitError for a LoRA that does not fit, PictureError for NaN or a picture of one colour (not
