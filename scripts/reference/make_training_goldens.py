@@ -1,9 +1,10 @@
 """Writes tests/goldens/training: pictures, and what diffusers and peft learn from them on the tiny models; LoRAs, and
-what train_merge_reference learns from pairs of them.
+what train_merge_reference learns from pairs of them; and the gates that train_gates_reference learns for the experts of
+tests/goldens/mole.
 
     python scripts/reference/make_training_goldens.py
 
-Every case is a file of the losses and of what was learnt; cases.json and merge/cases.json hold its options.
+Every case is a file of the losses and of what was learnt; cases.json, merge/cases.json and gates/cases.json hold its options.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import train_gates_reference as gates_reference  # noqa: E402
 import train_lora_reference as reference  # noqa: E402
 import train_merge_reference as merge_reference  # noqa: E402
 
@@ -55,6 +57,11 @@ MERGE_CASES = [
          max_grad_norm=0.0, similarity_weight=1.0, seed=3),
     dict(name="hypernet-features", training="hypernet", layout="features", joint_weight=0.7, steps=6, pairs_per_step=2,
          validate_every=2, learning_rate=0.05),
+]
+GATE_CASES = [
+    dict(name="gates", model="sd15-tiny", family="sd15", steps=5, learning_rate=0.05, batch_size=2, flip=True),
+    dict(name="gates-sdxl", model="sdxl-tiny", family="sdxl", steps=4, learning_rate=0.05, gradient_accumulation=2,
+         lr_scheduler="cosine", warmup_steps=1, min_snr_gamma=5.0, seed=4),
 ]
 JOINT = ("instance", "a photo of sks dog in ink")  # pictures of the first pair
 
@@ -130,6 +137,20 @@ def run_case(case: dict) -> None:
     print(case["name"], [round(loss, 4) for loss in result.losses])
 
 
+def run_gate_case(case: dict, folder: pathlib.Path) -> None:
+    from diffusers import DiffusionPipeline
+
+    options = reference.Options(**{k: v for k, v in case.items() if k not in ("name", "model", "family")})
+    pipe = DiffusionPipeline.from_pretrained(MODELS / case["model"], torch_dtype=torch.float32, local_files_only=True)
+    pictures = reference.read_folder(OUT / "instance", "a photo of sks dog") + reference.read_folder(OUT / "class", "a photo of sks dog")
+    trainer = gates_reference.Trainer(pipe, case["family"], MODELS.parent / "mole/sets" / case["family"], options, pictures)
+    result = trainer.run()
+    save_file({"losses": torch.tensor(result.losses, dtype=torch.float64),
+               "statistics": torch.tensor(trainer.statistics, dtype=torch.float64),
+               **{name: value.contiguous() for name, value in result.factors.items()}}, folder / f"{case['name']}.safetensors")
+    print(case["name"], [round(loss, 4) for loss in result.losses], trainer.statistics[-1])
+
+
 def main() -> int:
     torch.set_num_threads(1)
     shutil.rmtree(OUT, ignore_errors=True)
@@ -138,6 +159,10 @@ def main() -> int:
     for case in CASES:
         run_case(case)
     run_merge_cases(OUT / "merge")
+    (OUT / "gates").mkdir()
+    for case in GATE_CASES:
+        run_gate_case(case, OUT / "gates")
+    (OUT / "gates/cases.json").write_text(json.dumps(GATE_CASES, indent=1) + "\n")
     (OUT / "cases.json").write_text(json.dumps(
         [{"target": ["attention"], **case} for case in CASES], indent=1) + "\n")
     files = sorted(p for p in OUT.rglob("*") if p.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +48,13 @@ def all_lessons() -> list[Lesson]:
     ] + [Lesson(style.name, "style", style.split, style.phrase) for style in world.STYLES.values()]
 
 
-def write_references(lesson: Lesson, folder: Path) -> None:
-    """0.png, 0.txt, 1.png … as `molar train lora` reads them."""
+def write_pictures(scenes: Iterable[world.Scene], folder: Path) -> None:
+    """0.png, 0.txt, 1.png … as molar's trainings read them."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, scene in enumerate(lesson.references()):
+    for index, scene in enumerate(scenes):
         Image.fromarray(world.render(scene, PICTURE_PX).image).save(folder / f"{index}.png")
         (folder / f"{index}.txt").write_text(world.caption(scene) + "\n", encoding="utf-8")
+
+
+def write_references(lesson: Lesson, folder: Path) -> None:
+    write_pictures(lesson.references(), folder)

@@ -29,6 +29,8 @@
 #include "result_stream.h"
 #include "settings.h"
 #include "text.h"
+#include "train_expert_command.h"
+#include "train_gates_command.h"
 #include "train_hypernet_command.h"
 #include "train_lora_command.h"
 #include "train_ziplora_command.h"
@@ -47,6 +49,8 @@ struct Program {
   TrainLoraOptions train_lora;
   TrainZiploraOptions train_ziplora;
   TrainHypernetOptions train_hypernet;
+  TrainExpertOptions train_expert;
+  TrainGatesOptions train_gates;
   EvalOptions eval;
   std::vector<Command> commands;
   bool version = false, version_json = false;
@@ -79,7 +83,8 @@ void build(Program& program) {
       [&program](const LogSession& log) { run_eval(program.eval, log); });
   CLI::App* train = program.app.add_subcommand("train", "Learn from pictures");
   train->require_subcommand(0, 1);
-  add(register_train_lora(*train, program.train_lora), program.train_lora.run, train_lora_help(),
+  add(register_train_lora(*train, program.train_lora), program.train_lora.training.run,
+      train_lora_help(),
       [&program](const LogSession& log) { run_train_lora(program.train_lora, log); });
   add(register_train_ziplora(*train, program.train_ziplora), program.train_ziplora.training.run,
       train_ziplora_help(),
@@ -87,6 +92,12 @@ void build(Program& program) {
   add(register_train_hypernet(*train, program.train_hypernet), program.train_hypernet.training.run,
       train_hypernet_help(),
       [&program](const LogSession& log) { run_train_hypernet(program.train_hypernet, log); });
+  add(register_train_expert(*train, program.train_expert), program.train_expert.training.run,
+      train_expert_help(),
+      [&program](const LogSession& log) { run_train_expert(program.train_expert, log); });
+  add(register_train_gates(*train, program.train_gates), program.train_gates.training.run,
+      train_gates_help(),
+      [&program](const LogSession& log) { run_train_gates(program.train_gates, log); });
 }
 
 /// The subcommand that the arguments named, null where they named none.

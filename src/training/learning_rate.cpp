@@ -6,7 +6,7 @@
 
 namespace molar {
 
-double learning_rate_at(const LoraTrainingOptions& options, int64_t step) {
+double learning_rate_at(const PictureTrainingOptions& options, int64_t step) {
   const auto now = static_cast<double>(step), warmup = static_cast<double>(options.warmup_steps);
   if (now < warmup) return options.learning_rate * now / warmup;
   if (options.schedule == LearningRateSchedule::kConstant) return options.learning_rate;

@@ -1,9 +1,6 @@
 #include "molar/training/lora_training.h"
 
-#include <algorithm>
-
 #include "run_description.h"
-#include "run_files.h"
 #include "training_loop.h"
 
 namespace molar {
@@ -18,8 +15,8 @@ TrainingPictures list_all_pictures(const LoraTrainingOptions& options) {
 
 }  // namespace
 
-LoraTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
-                              const TrainingContext& context, const SampleSink& on_sample) {
+PictureTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
+                                 const TrainingContext& context, const SampleSink& on_sample) {
   options.validate();
   const TrainingPictures pictures = list_all_pictures(options);
   const Json description = describe_run(options, checkpoint, pictures);
@@ -38,12 +35,7 @@ LoraTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoi
     return file;
   };
 
-  const auto sample_if_due = [&](const TrainingStep& step) {
-    const bool due = step.step % std::max<int64_t>(options.sample_every, 1) == 0;
-    if (options.sample_every > 0 && (due || trainer.finished())) on_sample(step.step, content());
-  };
-  run_training(trainer, files, options.checkpoint_every, context, sample_if_due);
-  files.write_result(content(), trainer.num_steps_done());
+  run_picture_training(trainer, files, options, context, content, on_sample);
   return {.path = options.output,
           .num_steps = options.num_steps,
           .num_layers = static_cast<int64_t>(trainer.lora().layers.size()),

@@ -12,13 +12,6 @@
 namespace molar {
 namespace {
 
-/// What every training of a merge depends on, on top of its options and LoRAs.
-void add_model(Json& description, const MergeTrainingOptions& options,
-               const Checkpoint& checkpoint) {
-  description["resolution"] = resolve_resolution(options.resolution_px, checkpoint);
-  description["model"] = model_digest(checkpoint);
-}
-
 MergeTrainingResult finished_before(const RunFiles& files, const MergeTrainingOptions& options) {
   files.remove_checkpoint();
   return {.path = options.output, .already_finished = true, .num_steps = files.num_steps_taken()};
@@ -48,7 +41,7 @@ MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoin
   description["training"] = "ziplora";
   description["subject"] = describe_taught_lora(pair[0]);
   description["style"] = describe_taught_lora(pair[1]);
-  add_model(description, options.run, checkpoint);
+  add_model(description, options.run.resolution_px, checkpoint);
   const RunFiles files(options.run.output, description, options.run.start_anew);
   if (files.finished()) return finished_before(files, options.run);
 
@@ -91,7 +84,7 @@ MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpo
                                    {"validation-joint-images", &loras.validation_joint}})
     for (const std::vector<TrainingPicture>& pictures : *lists)
       description[key].push_back(pictures.empty() ? "" : pictures_digest(pictures));
-  add_model(description, options.run, checkpoint);
+  add_model(description, options.run.resolution_px, checkpoint);
   const RunFiles files(options.run.output, description, options.run.start_anew);
   if (files.finished()) return finished_before(files, options.run);
 

@@ -72,11 +72,16 @@ std::string model_digest(const Checkpoint& checkpoint) {
   return sha256_hex(joined);
 }
 
+void add_model(Json& description, std::optional<int64_t> resolution_px,
+               const Checkpoint& checkpoint) {
+  description["resolution"] = resolve_resolution(resolution_px, checkpoint);
+  description["model"] = model_digest(checkpoint);
+}
+
 Json describe_run(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
                   const TrainingPictures& pictures) {
   Json description = options.to_json();
-  description["resolution"] = resolve_resolution(options.resolution_px, checkpoint);
-  description["model"] = model_digest(checkpoint);
+  add_model(description, options.resolution_px, checkpoint);
   description["instance-images"] = pictures_digest(pictures.instance);
   if (!pictures.classes.empty()) description["class-images"] = pictures_digest(pictures.classes);
   return description;

@@ -1,4 +1,4 @@
-/// Which training a file belongs to: see Note [Resuming] in lora_training.h.
+/// Which training a file belongs to: see Note [Resuming] in picture_training.h.
 #pragma once
 
 #include <map>
@@ -16,6 +16,10 @@ constexpr const char* kDescriptionKey = "molar.training";
 std::string pictures_digest(const std::vector<TrainingPicture>& pictures);
 /// Of every tensor's name, shape and first numbers: tells models apart without reading gigabytes.
 std::string model_digest(const Checkpoint& checkpoint);
+
+/// "model" and "resolution": what every training depends on, on top of its options.
+void add_model(Json& description, std::optional<int64_t> resolution_px,
+               const Checkpoint& checkpoint);
 
 /// {"rank": 8, ..., "resolution": 512, "model": digest, "instance-images": digest, ...}
 Json describe_run(const LoraTrainingOptions& options, const Checkpoint& checkpoint,

@@ -1,5 +1,5 @@
 /// The files of one training: its result, and its checkpoint until that is written. See Note
-/// [Resuming] in lora_training.h.
+/// [Resuming] in picture_training.h.
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace molar {
 
 void run_training(StepwiseTrainer& trainer, const RunFiles& files, int64_t checkpoint_every,
@@ -29,6 +31,18 @@ void run_training(StepwiseTrainer& trainer, const RunFiles& files, int64_t check
     if (after_step) after_step(step);
   }
   context.progress.end();
+}
+
+void run_picture_training(StepwiseTrainer& trainer, const RunFiles& files,
+                          const PictureTrainingOptions& options, const TrainingContext& context,
+                          const std::function<LoraFileContent()>& content,
+                          const SampleSink& on_sample) {
+  const auto sample_if_due = [&](const TrainingStep& step) {
+    const bool due = step.step % std::max<int64_t>(options.sample_every, 1) == 0;
+    if (options.sample_every > 0 && (due || trainer.finished())) on_sample(step.step, content());
+  };
+  run_training(trainer, files, options.checkpoint_every, context, sample_if_due);
+  files.write_result(content(), trainer.num_steps_done());
 }
 
 }  // namespace molar

@@ -3,6 +3,8 @@
 
 #include <functional>
 
+#include "molar/training/picture_training.h"
+#include "molar/training/picture_training_options.h"
 #include "molar/training/stepwise_trainer.h"
 #include "run_files.h"
 
@@ -15,5 +17,12 @@ namespace molar {
 void run_training(StepwiseTrainer& trainer, const RunFiles& files, int64_t checkpoint_every,
                   const TrainingContext& context,
                   const std::function<void(const TrainingStep&)>& after_step = {});
+
+/// The same for a training on pictures, with samples where the options want some and the result at
+/// the end. `content`: what is learnt, as it is now.
+void run_picture_training(StepwiseTrainer& trainer, const RunFiles& files,
+                          const PictureTrainingOptions& options, const TrainingContext& context,
+                          const std::function<LoraFileContent()>& content,
+                          const SampleSink& on_sample);
 
 }  // namespace molar

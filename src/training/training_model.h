@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "molar/adapters/model_layers.h"
+#include "molar/models/unet_2d_condition.h"
 #include "molar/training/caption_encoder.h"
 #include "training_rows.h"
 

@@ -2,11 +2,11 @@
 /// "cosine").
 #pragma once
 
-#include "molar/training/lora_training_options.h"
+#include "molar/training/picture_training_options.h"
 
 namespace molar {
 
 /// Of the update number `step`, counted from 0. With a warm-up the first rate is 0, as there.
-double learning_rate_at(const LoraTrainingOptions& options, int64_t step);
+double learning_rate_at(const PictureTrainingOptions& options, int64_t step);
 
 }  // namespace molar

@@ -19,7 +19,7 @@ struct TrainingPictures {
 };
 
 /// The loss of a pass: the mean over its instance rows of NoiseObjective::row_losses, plus
-/// prior_weight times the mean over its class rows.
+/// prior_weight times the mean over as many class rows.
 class LoraTrainer : public StepwiseTrainer {
  public:
   /// Encodes the pictures and loads what is trained on. `checkpoint` must outlive this. Throws

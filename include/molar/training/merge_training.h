@@ -1,5 +1,5 @@
 /// Whole trainings of merges: LoRAs and their pictures in, file out; can be killed at any moment
-/// and continued, as Note [Resuming] in lora_training.h has it.
+/// and continued, as Note [Resuming] in picture_training.h has it.
 #pragma once
 
 #include "molar/io/checkpoint.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "molar/core/tensor.h"
-#include "molar/training/lora_training_options.h"
+#include "molar/training/picture_training_options.h"
 
 namespace molar {
 

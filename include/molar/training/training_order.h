@@ -13,6 +13,9 @@ namespace molar {
 ///   text_encoder_2,
 ///                    unet; then by module): uniform in +-1/sqrt(fan_in), which is peft's
 ///                    kaiming_uniform_(a=sqrt(5)). `up` is 0.
+///                 In a training of gates, each layer's: Phi's weight [E, in] and bias [E], uniform
+///                 in +-1/sqrt(in), then all experts' global weights [E, out] and biases [E],
+///                 uniform in +-1/sqrt(out): torch.nn.Linear's beginnings.
 ///   kInstances,   e: the order of the instance pictures in epoch e: randperm(number of pictures).
 ///   kClasses,     e: the same for class pictures, with their own epochs.
 ///   kPass,        n: pass n = step * gradient_accumulation + k draws, for all its rows at once

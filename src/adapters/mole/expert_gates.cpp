@@ -21,14 +21,6 @@ constexpr std::string_view kPrefix = "moe_", kMiddle = ".softmoe.", kLocal = "Ph
                            kGlobalEnd = "_scale";
 constexpr const char* kOrderEntry = "molar.experts";
 
-/// Letters, digits, '-' and '_': the name becomes a file's.
-bool is_expert_name(std::string_view name) {
-  return std::ranges::all_of(name, [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_';
-  });
-}
-
 /// A key taken apart without a model: moe_<module>.softmoe.<gate>.<weight or bias>
 struct GateKey {
   std::string_view module;  ///< as a kohya LoRA has it: "lora_unet_..."
@@ -147,6 +139,13 @@ LayerGates read_layer(const LayerReader& reader, const std::vector<std::string>&
 
 }  // namespace
 
+bool is_expert_name(std::string_view name) {
+  return !name.empty() && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+  });
+}
+
 bool is_expert_gates(const SafetensorsFile& file) {
   return std::ranges::any_of(
       file.entries(), [](const auto& entry) { return split_gate_key(entry.first).has_value(); });
@@ -194,6 +193,24 @@ ExpertGates load_expert_gates(const std::filesystem::path& path, const ModelLaye
     gates.layers.emplace(layer, read_layer(reader, gates.experts, shape[1], shape[0]));
   }
   return gates;
+}
+
+LoraFileContent spell_expert_gates(const ExpertGates& gates) {
+  LoraFileContent content{
+      .tensors = {}, .metadata = {{kOrderEntry, fmt::format("{}", fmt::join(gates.experts, ","))}}};
+  for (const auto& [layer, of_layer] : gates.layers) {
+    const auto write = [&](const std::string& rest, const Tensor& values) {
+      content.tensors[gate_tensor_name(layer, rest)] = values.to(at::kFloat).contiguous();
+    };
+    write("Phi_1.weight", of_layer.local_weight);
+    write("Phi_1.bias", of_layer.local_bias);
+    for (size_t i = 0; i < gates.experts.size(); ++i) {
+      const auto row = static_cast<int64_t>(i);
+      write(gates.experts[i] + "_scale.weight", of_layer.global_weight.narrow(0, row, 1));
+      write(gates.experts[i] + "_scale.bias", of_layer.global_bias.narrow(0, row, 1));
+    }
+  }
+  return content;
 }
 
 ExpertGatesSummary describe_expert_gates(const std::filesystem::path& path) {

@@ -193,6 +193,61 @@ TEST(ExpertSet, RefusesWhatDoesNotBelongTogether) {
                          {"face.safetensors", "text_encoder", "UNet alone"});
 }
 
+TEST(ExpertGates, AreReadAgainAsTheyAreSpelled) {
+  const TempFolder folder;
+  const FakeModel model = test::small_model();
+  const auto path = write_tensors(folder, "gates.safetensors", gate_tensors(model, {"tail", "ear"}),
+                                  {{"molar.experts", "tail,ear"}});
+  const ExpertGates gates = load_expert_gates(path, model.layers);
+  const LoraFileContent content = spell_expert_gates(gates);
+  const ExpertGates again = load_expert_gates(
+      write_tensors(folder, "again.safetensors", content.tensors, content.metadata), model.layers);
+  EXPECT_EQ(again.experts, gates.experts);
+  ASSERT_EQ(again.layers.size(), gates.layers.size());
+  for (const auto& [name, of_layer] : gates.layers) {
+    const LayerGates& there = again.layers.at(name);
+    EXPECT_TRUE(at::equal(there.local_weight, of_layer.local_weight));
+    EXPECT_TRUE(at::equal(there.local_bias, of_layer.local_bias));
+    EXPECT_TRUE(at::equal(there.global_weight, of_layer.global_weight));
+    EXPECT_TRUE(at::equal(there.global_bias, of_layer.global_bias));
+  }
+}
+
+TEST(ExpertSet, ATrainingsCheckpointIsNoExpert) {
+  const TempFolder folder;
+  const FakeModel model = test::small_model();
+  write_expert_set(folder, model);
+  folder.file("face.checkpoint.safetensors", "unfinished");
+  EXPECT_EQ(load_expert_set(folder.path(), model.layers).experts.size(), 2U);
+}
+
+TEST(Experts, AreReadBeforeTheyHaveGates) {
+  const TempFolder folder;
+  const FakeModel model = test::small_model();
+  write_expert_set(folder, model);
+  std::filesystem::remove(folder / "gates.safetensors");
+  const std::vector<Expert> experts = load_experts(folder.path(), {"hand", "face"}, model.layers);
+  ASSERT_EQ(experts.size(), 2U);
+  EXPECT_EQ(experts[0].name, "hand");
+  EXPECT_EQ(experts[1].weights.layers.at(kToQ).rank(), 2);
+  expect_error<FileError>([&] { load_experts(folder.path(), {"foot"}, model.layers); },
+                          {"foot.safetensors"});
+
+  StateDict fewer = test::expert_tensors(model, 2, 1);
+  std::erase_if(fewer, [](const auto& entry) { return entry.first.starts_with(lora_key(kToQ)); });
+  write_tensors(folder, "fewer.safetensors", fewer);
+  for (const auto& [first, second] : {std::pair{"fewer", "face"}, {"face", "fewer"}})
+    expect_error<FitError>([&] { load_experts(folder.path(), {first, second}, model.layers); },
+                           {"fewer.safetensors", "does not change", kToQ.module, "face"});
+  write_tensors(folder, "conv.safetensors",
+                {{lora_key(test::kConv) + ".lora_down.weight",
+                  at::ones({1, model.original(test::kConv).size(1), 3, 3})},
+                 {lora_key(test::kConv) + ".lora_up.weight",
+                  at::ones({model.original(test::kConv).size(0), 1, 1, 1})}});
+  expect_error<FitError>([&] { load_experts(folder.path(), {"conv"}, model.layers); },
+                         {"conv.safetensors", "3x3 convolution", test::kConv.module});
+}
+
 TEST(ExpertGates, DescribeThemselves) {
   const TempFolder folder;
   const FakeModel model = test::small_model();

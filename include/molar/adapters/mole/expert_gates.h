@@ -5,8 +5,10 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "molar/adapters/lora_writer.h"
 #include "molar/adapters/model_layers.h"
 #include "molar/core/tensor.h"
 #include "molar/io/json_config.h"
@@ -38,6 +40,13 @@ std::vector<std::string> gate_experts(const SafetensorsFile& file);
 /// that names the tensor: missing, unknown, without a place in the model, or of another shape than
 /// its layer asks for.
 ExpertGates load_expert_gates(const std::filesystem::path& path, const ModelLayers& layers);
+
+/// The same layout, float32, with `molar.experts` in the metadata. Layers are spelled as diffusers
+/// names them.
+LoraFileContent spell_expert_gates(const ExpertGates& gates);
+
+/// Letters, digits, '-' and '_', and not empty: an expert's name is a file's.
+bool is_expert_name(std::string_view name);
 
 /// Whether any key of the file is a gate's.
 bool is_expert_gates(const SafetensorsFile& file);

@@ -26,6 +26,15 @@ struct ExpertSet {
   std::vector<Expert> experts;  ///< in the order of the gates' rows
 };
 
+/// "DIR", "face" -> "DIR/face.safetensors"
+std::filesystem::path expert_path(const std::filesystem::path& folder, const std::string& name);
+
+/// Reads the experts `names`, which are yet to get gates. Throws FileError: a file missing or
+/// broken. Throws FitError: what load_lora throws; an expert that changes a text encoder, a
+/// convolution larger than 1x1, or other layers than the first does.
+std::vector<Expert> load_experts(const std::filesystem::path& folder,
+                                 const std::vector<std::string>& names, const ModelLayers& layers);
+
 /// Whether the folder holds a set: a gates.safetensors.
 bool is_expert_set(const std::filesystem::path& folder);
 
