@@ -34,6 +34,7 @@ GateTrainingOptions resolve_training(const TrainGatesOptions& o) {
   for (const fs::path& folder : o.instance_images)
     t.pictures.push_back({folder, o.instance_prompt});
   if (!o.experts.empty()) t.experts = parse_experts(o.experts);
+  if (o.gates) t.learnt = parse_learnt_gates(*o.gates);
   t.validate();
   return t;
 }
@@ -62,6 +63,8 @@ CLI::App* register_train_gates(CLI::App& group, TrainGatesOptions& o) {
              "Caption of the pictures that have none");
   OptionBinder experts(*app, "Experts");
   experts.list("--experts", o.experts, "NAME,...", "Which are gated; repeatable (face,hand)");
+  experts.value("--gates", o.gates, "both|local|global",
+                "Which gates are learnt; the others stay open: ablations (both)");
   register_picture_training(
       *app, o.training,
       {"the gates are", "DIR",

@@ -18,6 +18,7 @@ struct TrainGatesOptions {
   std::vector<std::filesystem::path> instance_images;
   std::optional<std::string> instance_prompt;
   std::vector<std::string> experts;  ///< each may join several by commas
+  std::optional<std::string> gates;
   PictureTrainingFlags training;
 };
 

@@ -8,7 +8,7 @@ GateTrainer::GateTrainer(const GateTrainingOptions& options, const Checkpoint& c
                          const CancellationToken& cancellation)
     : training_(options, /*trains_text=*/false, checkpoint, {{pictures, RandomStream::kInstances}},
                 progress, cancellation),
-      gates_(training_.model().unet_layers(), experts, options.seed) {
+      gates_(training_.model().unet_layers(), experts, options.learnt, options.seed) {
   training_.learn(gates_.parameters());
 }
 

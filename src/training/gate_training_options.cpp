@@ -3,11 +3,24 @@
 #include <fmt/format.h>
 
 #include <set>
+#include <utility>
 
 #include "molar/adapters/mole/expert_gates.h"
 #include "molar/core/error.h"
 
 namespace molar {
+namespace {
+
+constexpr std::pair<const char*, LearntGates> kLearntGates[] = {
+    {"both", LearntGates::kBoth}, {"local", LearntGates::kLocal}, {"global", LearntGates::kGlobal}};
+
+}  // namespace
+
+LearntGates parse_learnt_gates(const std::string& name) {
+  for (const auto& [known, gates] : kLearntGates)
+    if (name == known) return gates;
+  throw ConfigError(fmt::format("--gates '{}': wanted both, local or global", name));
+}
 
 void GateTrainingOptions::validate() const {
   if (folder.empty()) throw ConfigError("no folder of experts; wanted -o DIR");
@@ -26,6 +39,8 @@ void GateTrainingOptions::validate() const {
 Json GateTrainingOptions::to_json() const {
   Json json = PictureTrainingOptions::to_json();
   if (pictures.front().prompt) json["instance-prompt"] = *pictures.front().prompt;
+  for (const auto& [name, gates] : kLearntGates)
+    if (gates == learnt) json["gates"] = name;
   return json;
 }
 

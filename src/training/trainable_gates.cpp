@@ -26,11 +26,20 @@ LayerGates draw_gates(const Tensor& weight, int64_t num_experts, RandomSource& r
   return gates;
 }
 
+constexpr double kOpen = 30.0;  // its sigmoid is 1 in float32
+/// What is not learnt does not depend on its input.
+void open_gates(const Tensor& weight, const Tensor& bias) {
+  const torch::NoGradGuard no_grad;
+  weight.zero_();
+  bias.fill_(kOpen);
+}
+
 }  // namespace
 
 TrainableGates::TrainableGates(const LayerIndex& unet, const std::vector<Expert>& experts,
-                               uint64_t seed)
-    : sums_(torch::zeros(
+                               LearntGates learnt, uint64_t seed)
+    : learnt_(learnt),
+      sums_(torch::zeros(
           {2, static_cast<int64_t>(experts.size())},
           torch::dtype(torch::kFloat32).device(unet.begin()->second->weight().device()))) {
   for (const Expert& expert : experts) names_.push_back(expert.name);
@@ -49,6 +58,10 @@ TrainableGates::TrainableGates(const LayerIndex& unet, const std::vector<Expert>
                                  draw_gates(target->weight().flatten(1),
                                             static_cast<int64_t>(experts.size()), random)})
             .first->second;
+    if (learnt == LearntGates::kGlobal)
+      open_gates(layer.gates.local_weight, layer.gates.local_bias);
+    if (learnt == LearntGates::kLocal)
+      open_gates(layer.gates.global_weight, layer.gates.global_bias);
     target->set_residual(
         [this, &layer](const Tensor& x, const Tensor& y) { return forward(layer, x, y); });
   }
@@ -74,12 +87,19 @@ Tensor TrainableGates::forward(const Layer& layer, const Tensor& x, const Tensor
 
 NamedParameters TrainableGates::parameters() const {
   NamedParameters parameters;
-  for (const auto& [name, layer] : layers_)
-    for (const auto& [gate, values] : {std::pair{"local_weight", layer.gates.local_weight},
-                                       {"local_bias", layer.gates.local_bias},
-                                       {"global_weight", layer.gates.global_weight},
-                                       {"global_bias", layer.gates.global_bias}})
+  for (const auto& [name, layer] : layers_) {
+    const auto add = [&](const char* gate, const Tensor& values) {
       parameters.emplace_back(fmt::format("{}/{}", name.module, gate), values);
+    };
+    if (learnt_ != LearntGates::kGlobal) {
+      add("local_weight", layer.gates.local_weight);
+      add("local_bias", layer.gates.local_bias);
+    }
+    if (learnt_ != LearntGates::kLocal) {
+      add("global_weight", layer.gates.global_weight);
+      add("global_bias", layer.gates.global_bias);
+    }
+  }
   return parameters;
 }
 

@@ -8,6 +8,7 @@
 
 #include "molar/adapters/mole/expert_layer.h"
 #include "molar/adapters/mole/expert_set.h"
+#include "molar/training/gate_training_options.h"
 #include "named_adamw.h"
 
 namespace molar {
@@ -16,12 +17,14 @@ class TrainableGates {
  public:
   /// Draws the gates as Note [Order of randomness] has it and attaches them, with the experts, to
   /// the layers that those change, until destruction. `unet`: its layers, which must outlive this.
-  TrainableGates(const LayerIndex& unet, const std::vector<Expert>& experts, uint64_t seed);
+  TrainableGates(const LayerIndex& unet, const std::vector<Expert>& experts, LearntGates learnt,
+                 uint64_t seed);
   ~TrainableGates();
   TrainableGates(const TrainableGates&) = delete;
   TrainableGates& operator=(const TrainableGates&) = delete;
 
-  /// "MODULE/local_weight" and so on: float32 leaves, in the order of the layers.
+  /// "MODULE/local_weight" and so on: float32 leaves, in the order of the layers; of the learnt
+  /// kind alone.
   NamedParameters parameters() const;
   /// The gates as they are now, as views; no path.
   ExpertGates gates() const;
@@ -37,6 +40,7 @@ class TrainableGates {
   };
   Tensor forward(const Layer& layer, const Tensor& x, const Tensor& y);
 
+  LearntGates learnt_;
   std::vector<std::string> names_;
   std::map<LayerName, Layer> layers_;
   Tensor sums_;  // [2, E]: local and global gates, summed over the calls

@@ -209,6 +209,27 @@ TEST(GateTraining, OtherExpertsAreAnotherTraining) {
   EXPECT_EQ(run.go().num_steps, 1);
 }
 
+TEST(GateTraining, GatesThatAreNotLearntStayOpen) {
+  for (const bool local : {true, false}) {
+    GateRun run;
+    run.options.num_steps = 3;
+    run.options.learnt = local ? LearntGates::kLocal : LearntGates::kGlobal;
+    run.go();
+    for (const auto& [term, value] : run.steps.back().terms) {
+      if (term.starts_with(local ? "global" : "local"))
+        EXPECT_EQ(value, 1.0) << term;
+      else
+        EXPECT_LT(value, 0.9) << term;
+    }
+    for (const auto& [name, gates] : run.set().gates.layers) {
+      const Tensor& open = local ? gates.global_weight : gates.local_weight;
+      EXPECT_EQ(open.abs().max().item<double>(), 0.0);
+      EXPECT_GT((local ? gates.local_weight : gates.global_weight).abs().max().item<double>(), 0.0);
+    }
+  }
+  expect_error<ConfigError>([] { parse_learnt_gates("none"); }, {"--gates 'none'", "local"});
+}
+
 TEST(GateTraining, RefusesExpertsThatAreNotThere) {
   GateRun run;
   run.options.experts = {"face", "foot"};
