@@ -21,8 +21,7 @@ from PIL import Image
 
 import world
 from labelled_sheet import write_sheet
-from lessons import HELD_OUT_SEED, Lesson, all_lessons, write_references
-from models_base import PICTURE_PX
+from lessons import HELD_OUT_SEED, Lesson, pairs, write_pictures, write_references
 from molar_program import ROOT, draw, run_molar
 from search_hypernet import SEARCHED
 from train_hypernet import NETWORKS, network_path
@@ -66,25 +65,21 @@ METHODS = ["subject only", "style only", "direct", "ties", "dare", "svd", "klora
            "ziplora", *PREDICTED]
 
 
-def write_truth(pairs: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
-    for role in ("subject", "style"):
-        for lesson in {lesson for pair in pairs for lesson in pair if lesson.role == role}:
-            write_references(lesson, out / "references" / role / lesson.name)
-    for subject, style in pairs:
-        folder = out / "truth" / subject.name / style.name
-        folder.mkdir(parents=True, exist_ok=True)
-        for index in range(scenes):
-            rendering = world.render(scene(subject, style, index), PICTURE_PX)
-            Image.fromarray(rendering.image).save(folder / f"{index}.png")
+def write_truth(judged: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
+    for lesson in {lesson for pair in judged for lesson in pair}:
+        write_references(lesson, out / "references" / lesson.role / lesson.name)
+    for subject, style in judged:
+        write_pictures((scene(subject, style, index) for index in range(scenes)),
+                       out / "truth" / subject.name / style.name)  # fmt: skip
 
 
 def scene(subject: Lesson, style: Lesson, index: int) -> world.Scene:
     return world.subject_scene(subject.name, HELD_OUT_SEED + index, style.name)
 
 
-def draw_method(method: str, pairs: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
+def draw_method(method: str, judged: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
     jobs = []
-    for subject, style in pairs:
+    for subject, style in judged:
         words = options(method, subject, style)
         for index in range(scenes):
             path = out / "run" / method / subject.name / style.name / f"{index}.png"
@@ -104,13 +99,11 @@ def main() -> None:
     if unknown := set(arguments.methods) - set(METHODS):
         parser.error(f"unknown methods {', '.join(sorted(unknown))}; wanted some of {', '.join(METHODS)}")
     out = arguments.out or OUT / arguments.split
-    chosen = [lesson for lesson in all_lessons() if lesson.split == arguments.split]
-    pairs = [(subject, style) for subject in chosen if subject.role == "subject"
-             for style in chosen if style.role == "style"]  # fmt: skip
-    write_truth(pairs, arguments.scenes, out)
+    judged = pairs(arguments.split)
+    write_truth(judged, arguments.scenes, out)
     shutil.copytree(out / "truth", out / "run/truth", dirs_exist_ok=True)
     for method in arguments.methods:
-        draw_method(method, pairs, arguments.scenes, out)
+        draw_method(method, judged, arguments.scenes, out)
         print(f"{method}: drawn", flush=True)
     references = [word for role in ("subject", "style")
                   for word in (f"--{role}-references", out / "references" / role)]  # fmt: skip
@@ -118,7 +111,7 @@ def main() -> None:
                     MODEL / "dino", *references, "--truth", out / "truth", "--baseline", arguments.baseline, "-o",
                     out / "scores"))  # fmt: skip
     methods = sorted(path.name for path in (out / "run").iterdir())
-    shown = pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
+    shown = judged[:: max(1, len(judged) // SHOWN)][:SHOWN]
     write_sheet(
         [(method, [np.asarray(Image.open(out / "run" / method / subject.name / style.name / "0.png").convert("RGB"))
                    for subject, style in shown]) for method in methods],

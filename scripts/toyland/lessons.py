@@ -48,6 +48,13 @@ def all_lessons() -> list[Lesson]:
     ] + [Lesson(style.name, "style", style.split, style.phrase) for style in world.STYLES.values()]
 
 
+def pairs(split: str) -> list[tuple[Lesson, Lesson]]:
+    """Every subject of the split with each of its styles."""
+    chosen = [lesson for lesson in all_lessons() if lesson.split == split]
+    styles = [lesson for lesson in chosen if lesson.role == "style"]
+    return [(subject, style) for subject in chosen if subject.role == "subject" for style in styles]
+
+
 def write_pictures(scenes: Iterable[world.Scene], folder: Path) -> None:
     """0.png, 0.txt, 1.png … as molar's trainings read them."""
     folder.mkdir(parents=True, exist_ok=True)

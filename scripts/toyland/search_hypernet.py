@@ -29,7 +29,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import world
-from lessons import Lesson, all_lessons
+from lessons import Lesson, pairs
 from models_base import PICTURE_PX
 from molar_program import draw, run_molar
 from train_hypernet import JOINT_SEED, network_path
@@ -72,10 +72,10 @@ def write_network(values: np.ndarray, path: Path, generations: int) -> None:
     save_file(network(values), path, {"molar.kind": "hypernet", "molar.search": json.dumps(described)})
 
 
-def distances(candidates: list[np.ndarray], pairs: list[tuple[Lesson, Lesson]], generation: int) -> list[float]:
+def distances(candidates: list[np.ndarray], chosen: list[tuple[Lesson, Lesson]], generation: int) -> list[float]:
     shutil.rmtree(OUT / "run", ignore_errors=True)
     jobs = []
-    for number, (subject, style) in enumerate(pairs):
+    for number, (subject, style) in enumerate(chosen):
         scene = world.subject_scene(subject.name, JOINT_SEED + 1000 * (generation + 1) + number, style.name)
         name = f"{subject.name}/{style.name}/0.png"
         truth = OUT / "run/truth" / name
@@ -102,16 +102,13 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=16, help=f"of {CANDIDATES} candidates and {PAIRS} pairs (16)")
     generations = parser.parse_args().generations
     kept = OUT / "search.pickle"
-    lessons = [lesson for lesson in all_lessons() if lesson.split == "train"]
-    all_pairs = [(subject, style) for subject in lessons if subject.role == "subject"
-                 for style in lessons if style.role == "style"]  # fmt: skip
+    all_pairs = pairs("train")
     search = pickle.loads(kept.read_bytes()) if kept.exists() else cma.CMAEvolutionStrategy(
         list(PARAMETERS.values()), STEP, {"popsize": CANDIDATES, "seed": SEED, "verbose": -9})  # fmt: skip
     while search.countiter < generations:
         generation = search.countiter
         candidates = search.ask()
-        pairs = random.Random(f"{SEED} {generation}").sample(all_pairs, PAIRS)
-        found = distances(candidates, pairs, generation)
+        found = distances(candidates, random.Random(f"{SEED} {generation}").sample(all_pairs, PAIRS), generation)
         search.tell(candidates, found)
         write_network(search.mean, network_path(SEARCHED), search.countiter)
         temporary = kept.with_suffix(".new")

@@ -16,11 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 import world
-from lessons import Lesson, all_lessons, write_references
-from models_base import PICTURE_PX
+from lessons import all_lessons, pairs, write_pictures, write_references
 from molar_program import run_molar
 from train_loras import MODEL, RUN, lora_path
 
@@ -63,24 +60,13 @@ def gather(folder: Path) -> list[str]:
     return [word for name in GROUPS.values() for word in (f"--{name}", str(folder / name))]
 
 
-def write_joint_pictures(subject: Lesson, style: Lesson, folder: Path) -> None:
-    """Renderings, with captions; those of an earlier call are kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(JOINT_PICTURES):
-        path, caption = folder / f"{index}.png", folder / f"{index}.txt"
-        scene = world.subject_scene(subject.name, JOINT_SEED + index, style.name)
-        if not path.exists():
-            Image.fromarray(world.render(scene, PICTURE_PX).image).save(path)
-        caption.write_text(world.caption(scene) + "\n", encoding="utf-8")
-
-
 def gather_joint_pictures(folder: Path) -> list[str]:
-    lessons = all_lessons()
-    for split in ("train", "val"):
-        for subject in lessons:
-            for style in lessons:
-                if (subject.role, style.role, subject.split, style.split) == ("subject", "style", split, split):
-                    write_joint_pictures(subject, style, folder / subject.name / style.name)
+    """Renderings of every pair, with captions; those of an earlier call are kept."""
+    for subject, style in (*pairs("train"), *pairs("val")):
+        of_pair = folder / subject.name / style.name
+        if len(list(of_pair.glob("*.txt"))) < JOINT_PICTURES:
+            write_pictures((world.subject_scene(subject.name, JOINT_SEED + index, style.name)
+                            for index in range(JOINT_PICTURES)), of_pair)  # fmt: skip
     return ["--joint-images", str(folder)]
 
 
