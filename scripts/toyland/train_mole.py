@@ -49,24 +49,28 @@ def write_lessons(kind: str) -> Path:
     return folder
 
 
+def train_gates(out: Path, options: tuple[str, ...] = ()) -> None:
+    """Of the experts in `out`."""
+    pictures = [word for kind in KINDS for word in ("--instance-images", write_lessons(kind))]
+    run_molar("train", "gates", "--config", RECIPES / "gates.toml", "-m", MODEL, *pictures, *options, "-q", "-o", out)
+    print(f"{out}: gates are trained", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=MODEL / "mole")
     out = parser.parse_args().out
-    folders = {kind: write_lessons(kind) for kind in KINDS}
 
     def train_expert(region: str) -> None:
         run_molar(
             "train", "expert", "--config", RECIPES / "expert.toml", "-m", MODEL, "--region", region,
-            "--instance-images", folders[region], "--threads", 1, "-q", "-o", out,
+            "--instance-images", write_lessons(region), "--threads", 1, "-q", "-o", out,
         )  # fmt: skip
         print(f"{out}: {region} is trained", flush=True)
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(train_expert, EXPERTS))
-    pictures = [word for kind in KINDS for word in ("--instance-images", folders[kind])]
-    run_molar("train", "gates", "--config", RECIPES / "gates.toml", "-m", MODEL, *pictures, "-q", "-o", out)
-    print(f"{out}: gates are trained", flush=True)
+    train_gates(out)
 
 
 if __name__ == "__main__":

@@ -65,9 +65,15 @@ CaptionEncoder::CaptionEncoder(const Checkpoint& checkpoint, const ComputeOption
   }
 }
 
-void CaptionEncoder::freeze() {
+void CaptionEncoder::freeze(ProgressSink& progress, const CancellationToken& cancellation) {
   const torch::NoGradGuard no_grad;
-  for (const std::string& caption : captions_) frozen_[caption] = run({caption});
+  progress.begin("encoding captions", static_cast<int64_t>(captions_.size()));
+  for (const std::string& caption : captions_) {
+    cancellation.stop_here_if_requested();
+    frozen_[caption] = run({caption});
+    progress.advance();
+  }
+  progress.end();
   encoders_.clear();
 }
 

@@ -60,7 +60,8 @@ HypernetTrainer::HypernetTrainer(const HypernetOptions& options, const Checkpoin
                                  const HypernetLoras& loras, ProgressSink& progress,
                                  const CancellationToken& cancellation)
     : options_(options),
-      model_(checkpoint, training_model_options(options.run), all_captions(loras)),
+      model_(checkpoint, training_model_options(options.run), all_captions(loras), progress,
+             cancellation),
       order_(options.run.seed, RandomStream::kPairs,
              static_cast<int64_t>(loras.subjects.size() * loras.styles.size())) {
   // All pictures at once: the VAE is loaded for it.

@@ -26,7 +26,7 @@ NoiseTraining::NoiseTraining(const PictureTrainingOptions& options, bool trains_
               .gradient_checkpointing = options.gradient_checkpointing,
               .trains_text = trains_text,
               .min_snr_gamma = options.min_snr_gamma},
-             all_captions(groups)) {
+             all_captions(groups), progress, cancellation) {
   const EncodePicturesOptions encode{
       .side_px = resolve_resolution(options.resolution_px, checkpoint),
       .flip = options.flip,

@@ -35,7 +35,8 @@ void check_fit(const Checkpoint& checkpoint, const CaptionEncoder& captions) {
 }  // namespace
 
 TrainingModel::TrainingModel(const Checkpoint& checkpoint, const TrainingModelOptions& options,
-                             const std::vector<std::string>& captions)
+                             const std::vector<std::string>& captions, ProgressSink& progress,
+                             const CancellationToken& cancellation)
     : checkpoint_(checkpoint),
       options_(options),
       scaling_(vae_config(checkpoint)),
@@ -44,7 +45,7 @@ TrainingModel::TrainingModel(const Checkpoint& checkpoint, const TrainingModelOp
                                             "scheduler/scheduler_config.json"),
                  options.min_snr_gamma, options.compute.device) {
   check_fit(checkpoint, captions_);
-  if (!options.trains_text) captions_.freeze();
+  if (!options.trains_text) captions_.freeze(progress, cancellation);
 }
 
 void TrainingModel::load_unet() {

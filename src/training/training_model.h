@@ -24,9 +24,10 @@ class TrainingModel {
   /// Loads the text encoders and checks the parts against each other; `load_unet` brings the rest,
   /// so that pictures can be encoded in between. `captions`: every caption there is. `checkpoint`
   /// must outlive this. Throws FileError, also for an inpainting model; InputError for a caption
-  /// that is not UTF-8.
+  /// that is not UTF-8; StoppedError.
   TrainingModel(const Checkpoint& checkpoint, const TrainingModelOptions& options,
-                const std::vector<std::string>& captions);
+                const std::vector<std::string>& captions, ProgressSink& progress,
+                const CancellationToken& cancellation);
   void load_unet();
 
   /// The layers that something may be attached to: the UNet's and, with trains_text, the encoders'.

@@ -12,7 +12,8 @@ ZiploraTrainer::ZiploraTrainer(const MergeTrainingOptions& options, const Checkp
                                const std::vector<ListedLora>& pair, ProgressSink& progress,
                                const CancellationToken& cancellation)
     : options_(options),
-      model_(checkpoint, training_model_options(options), captions_of(pair)),
+      model_(checkpoint, training_model_options(options), captions_of(pair), progress,
+             cancellation),
       loras_(encode_taught_loras(pair, checkpoint, options, progress, cancellation)) {
   model_.load_unet();
   pair_ = std::make_unique<WeighedPair>(model_.unet_layers(), loras_[0].weights, loras_[1].weights);

@@ -139,14 +139,31 @@ TEST(LoraTrainer, RefusesAnInpaintingModel) {
                           {"9 input channels", "inpainting"});
 }
 
+/// Stops a training while it is at what is called `stage`.
+class StopAt : public ProgressSink {
+ public:
+  StopAt(CancellationToken& cancellation, std::string_view stage)
+      : cancellation_(cancellation), stage_(stage) {}
+  void begin(std::string_view stage, int64_t) override {
+    if (stage == stage_) cancellation_.request();
+  }
+  void advance() override { EXPECT_FALSE(cancellation_.requested()) << "went on with " << stage_; }
+  void end() override {}
+
+ private:
+  CancellationToken& cancellation_;
+  std::string stage_;
+};
+
 TEST(LoraTrainer, StopsWhileEncodingWhenAsked) {
   const Checkpoint checkpoint = open_tiny("sd15-tiny");
   const LoraTrainingOptions options = quick_options();
-  NoProgress progress;
-  CancellationToken cancellation;
-  cancellation.request();
-  EXPECT_THROW(LoraTrainer(options, checkpoint, pictures_of(options), progress, cancellation),
-               StoppedError);
+  for (const char* stage : {"encoding captions", "encoding pictures"}) {
+    CancellationToken cancellation;
+    StopAt progress(cancellation, stage);
+    EXPECT_THROW(LoraTrainer(options, checkpoint, pictures_of(options), progress, cancellation),
+                 StoppedError);
+  }
 }
 
 TEST(LoraTrainer, TrainsInBfloat16WithFactorsInFloat32) {

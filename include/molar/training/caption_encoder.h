@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "molar/core/cancellation.h"
 #include "molar/core/device.h"
+#include "molar/core/progress.h"
 #include "molar/io/checkpoint.h"
 #include "molar/models/text_encoding.h"
 #include "molar/models/unet_2d_condition.h"
@@ -24,8 +26,9 @@ class CaptionEncoder {
   CaptionEncoder(const Checkpoint& checkpoint, const ComputeOptions& compute,
                  const std::vector<std::string>& captions);
 
-  /// Encodes every caption now and gives the encoders' memory back: they do not change.
-  void freeze();
+  /// Encodes every caption now and gives the encoders' memory back: they do not change. Throws
+  /// StoppedError after a cancellation.
+  void freeze(ProgressSink& progress, const CancellationToken& cancellation);
   /// encoder_hidden_states [B, 77 * num_chunks, D] and, for SDXL, text_embeds [B, P]; the caller
   /// adds the rest. Gradients flow to what is attached to the encoders, unless frozen.
   UNetConditioning encode(const std::vector<std::string>& captions);

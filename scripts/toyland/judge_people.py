@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Are hands and faces right? Draws the two sets of human_prompts.py without experts and with them, by `molar batch`, and
+judges all by `molar eval --human`: with both gates, with one kind of gate, without gates, and with regions on top.
+
+    judge_people.py                             # both sets, every method of the table below; models/toyland/mole is judged
+    judge_people.py base "both gates" --set short --prompts 100
+
+Gates of one kind are trained first, like those of train_mole.py. Pictures that are there from an earlier call are kept:
+delete the folder when a model or the experts change. Prints the tables and writes them and contact sheets into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from human_prompts import SETS, write_set
+from labelled_sheet import write_sheet
+from molar_program import run_molar
+from train_mole import EXPERTS, MODEL, train_gates
+from train_loras import RUN
+
+MOLE = MODEL / "mole"
+OUT = RUN / "judged_people"
+OPEN = 30.0  # a gate's bias: its sigmoid is 1 in float32
+REGIONS = [word for expert in EXPERTS for word in ("--region", f"{expert}=auto")]
+BASE = "base"
+SHEET_METHODS = (BASE, "both gates")
+SHEET_ROWS = 15  # three of each kind
+
+
+def set_beside(name: str) -> Path:
+    """A folder with links to the experts, for gates of its own."""
+    folder = RUN / "mole" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for expert in EXPERTS:
+        link = folder / f"{expert}.safetensors"
+        link.unlink(missing_ok=True)
+        link.symlink_to((MOLE / link.name).resolve())
+    return folder
+
+
+def without_gates() -> Path:
+    folder = set_beside("ungated")
+    gates = load_file(MOLE / "gates.safetensors")
+    open_gates = {name: np.full_like(values, OPEN if name.endswith("bias") else 0) for name, values in gates.items()}
+    save_file(open_gates, folder / "gates.safetensors")
+    return folder
+
+
+def with_one_kind(kind: str) -> Path:
+    folder = set_beside(kind)
+    train_gates(folder, ("--gates", kind))
+    return folder
+
+
+METHODS = {
+    BASE: lambda: ("--no-mole",),
+    "no gates": lambda: ("--mole", without_gates()),
+    "local gates": lambda: ("--mole", with_one_kind("local")),
+    "global gates": lambda: ("--mole", with_one_kind("global")),
+    "both gates": lambda: ("--mole", MOLE),
+    "both gates, regions": lambda: ("--mole", MOLE, *REGIONS),
+}
+
+
+def picture(folder: Path, row: int) -> np.ndarray:
+    """Row `row`, from 1: `molar batch` begins each name with it."""
+    (path,) = folder.glob(f"{row:0>4}-*.png")
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", default=list(METHODS), metavar="METHOD", help=", ".join(METHODS))
+    parser.add_argument("--set", action="append", choices=list(SETS), help="of prompts (both)")
+    parser.add_argument("--prompts", type=int, default=500, help="of each set, drawn with three seeds each (500)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder (build/toyland/judged_people)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.methods) - set(METHODS):
+        parser.error(f"unknown methods {', '.join(sorted(unknown))}; wanted some of {', '.join(METHODS)}")
+    options = {method: METHODS[method]() for method in arguments.methods}
+    for name in arguments.set or SETS:
+        out = arguments.out / name
+        rows = write_set(name, out, arguments.prompts)
+        for method, words in options.items():
+            run_molar("batch", out / f"{name}.csv", "-m", MODEL, *words, "-o", out / "run" / method, "-q")
+            print(f"{name}, {method}: {len(rows)} pictures", flush=True)
+        baseline = ("--baseline", out / "run" / BASE) if BASE in options else ()
+        print(run_molar("eval", *(out / "run" / method for method in options if method != BASE or len(options) == 1), *baseline,
+                        "--human", MODEL / "judges", "--prompts", out / f"{name}.jsonl", "--clip", MODEL / "clip", "-o",
+                        out / "scores"))  # fmt: skip
+        shown = [method for method in SHEET_METHODS if method in options]
+        write_sheet([(method, [picture(out / "run" / method, row + 1) for row in range(SHEET_ROWS)]) for method in shown],
+                    out / "sheet.png")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
