@@ -10,7 +10,6 @@
 
 #include "molar/adapters/merge/merge_method.h"
 #include "molar/core/error.h"
-#include "molar/core/random.h"
 #include "molar/schedulers/scheduler.h"
 #include "option_binder.h"
 #include "resources.h"
@@ -19,6 +18,84 @@
 
 namespace molar::cli {
 namespace {
+
+void register_output_options(CLI::App& app, GenerateOptions& o) {
+  OptionBinder output(app, "Output");
+  output.value("-o,--output", o.output, "PATH",
+               "File, template ({seed} {row} {name}), folder/, or '-' for PNG bytes on standard "
+               "output (molar-{seed}.png)");
+  output.value("--on-exist", o.on_exist, "number|skip|overwrite|error",
+               "What to do where the file exists (number)");
+  output
+      .value("--from", o.from, "PNG",
+             "Draw a picture that molar made again; other options change it")
+      ->configurable(false);
+  output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
+  output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
+  register_machine_options(app, o.machine);
+}
+
+constexpr size_t kMaxPromptBytes = 1 << 20;
+
+std::string read_standard_input(const std::string& option) {
+  std::string text(kMaxPromptBytes + 1, '\0');
+  std::cin.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::cin.gcount()));
+  if (text.size() > kMaxPromptBytes)
+    throw InputError(
+        fmt::format("{}: standard input holds more than the {} bytes that a prompt may have",
+                    option, kMaxPromptBytes));
+  if (text.ends_with('\n')) text.pop_back();
+  if (text.ends_with('\r')) text.pop_back();
+  return text;
+}
+
+/// "-" stands for standard input, which can be read once.
+class PromptReader {
+ public:
+  std::string read(const std::string& option, const std::string& text) {
+    if (text != "-") return text;
+    if (!reader_.empty())
+      throw ConfigError(fmt::format("{} and {} cannot both read standard input", reader_, option));
+    reader_ = option;
+    return parse_value<std::string>(option, read_standard_input(option));
+  }
+
+ private:
+  std::string reader_;
+};
+
+void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
+  take(o.prompt, request.prompt);
+  take(o.negative_prompt, request.negative_prompt);
+  take(o.prompt_2, request.prompt_2);
+  take(o.negative_prompt_2, request.negative_prompt_2);
+  take(o.prompt_syntax, request.prompt_syntax);
+}
+
+void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
+  take(o.subject, adapters.subject);
+  take(o.style, adapters.style);
+  if (!o.loras.empty()) adapters.loras = o.loras;
+  take(o.merge, adapters.merge);
+  take(o.hypernetwork, adapters.hypernetwork);
+  take(o.coefficients, adapters.coefficients);
+  adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
+}
+
+void check_seed(const GenerationRequest& request) {
+  constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
+  if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() -
+                                              (static_cast<uint64_t>(request.count) - 1))
+    throw ConfigError(fmt::format("--seed {}: with --count {} the last seed would pass {}",
+                                  request.seed, request.count,
+                                  std::numeric_limits<uint64_t>::max()));
+  if (request.seed > kHighestTorchSeed)
+    spdlog::warn("seed {}: torch draws from the low 32 bits, so it draws what seed {} does",
+                 request.seed, request.seed & kHighestTorchSeed);
+}
+
+}  // namespace
 
 void register_picture_options(CLI::App& app, GenerateOptions& o) {
   OptionBinder prompt(app, "Prompt");
@@ -75,87 +152,6 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
 }
 
-void register_output_options(CLI::App& app, GenerateOptions& o) {
-  OptionBinder output(app, "Output");
-  output.value("-o,--output", o.output, "PATH",
-               "File, template ({seed} {row} {name}), folder/, or '-' for PNG bytes on standard "
-               "output (molar-{seed}.png)");
-  output.value("--on-exist", o.on_exist, "number|skip|overwrite|error",
-               "What to do where the file exists (number)");
-  output
-      .value("--from", o.from, "PNG",
-             "Draw a picture that molar made again; other options change it")
-      ->configurable(false);
-  output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
-  output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
-  register_machine_options(app, o.machine);
-}
-
-constexpr size_t kMaxPromptBytes = 1 << 20;
-
-std::string read_standard_input(const std::string& option) {
-  std::string text(kMaxPromptBytes + 1, '\0');
-  std::cin.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(std::cin.gcount()));
-  if (text.size() > kMaxPromptBytes)
-    throw InputError(
-        fmt::format("{}: standard input holds more than the {} bytes that a prompt may have",
-                    option, kMaxPromptBytes));
-  if (text.ends_with('\n')) text.pop_back();
-  if (text.ends_with('\r')) text.pop_back();
-  return text;
-}
-
-/// "-" stands for standard input, which can be read once.
-class PromptReader {
- public:
-  std::string read(const std::string& option, const std::string& text) {
-    if (text != "-") return text;
-    if (!reader_.empty())
-      throw ConfigError(fmt::format("{} and {} cannot both read standard input", reader_, option));
-    reader_ = option;
-    return parse_value<std::string>(option, read_standard_input(option));
-  }
-
- private:
-  std::string reader_;
-};
-
-void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
-  PromptReader reader;
-  if (o.prompt) request.prompt = reader.read("--prompt", *o.prompt);
-  if (o.negative_prompt)
-    request.negative_prompt = reader.read("--negative-prompt", *o.negative_prompt);
-  if (o.prompt_2) request.prompt_2 = reader.read("--prompt-2", *o.prompt_2);
-  if (o.negative_prompt_2)
-    request.negative_prompt_2 = reader.read("--negative-prompt-2", *o.negative_prompt_2);
-  take(o.prompt_syntax, request.prompt_syntax);
-}
-
-void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
-  take(o.subject, adapters.subject);
-  take(o.style, adapters.style);
-  if (!o.loras.empty()) adapters.loras = o.loras;
-  take(o.merge, adapters.merge);
-  take(o.hypernetwork, adapters.hypernetwork);
-  take(o.coefficients, adapters.coefficients);
-  adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
-}
-
-void check_seed(const GenerationRequest& request) {
-  constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
-  if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() -
-                                              (static_cast<uint64_t>(request.count) - 1))
-    throw ConfigError(fmt::format("--seed {}: with --count {} the last seed would pass {}",
-                                  request.seed, request.count,
-                                  std::numeric_limits<uint64_t>::max()));
-  if (request.seed > kHighestTorchSeed)
-    spdlog::warn("seed {}: torch draws from the low 32 bits, so it draws what seed {} does",
-                 request.seed, request.seed & kHighestTorchSeed);
-}
-
-}  // namespace
-
 CLI::App* register_generate(CLI::App& program, GenerateOptions& options) {
   CLI::App* app = program.add_subcommand("generate", "Draw pictures from a prompt");
   register_picture_options(*app, options);
@@ -163,6 +159,18 @@ CLI::App* register_generate(CLI::App& program, GenerateOptions& options) {
   register_output_options(*app, options);
   register_run_options(*app, options.run);
   return app;
+}
+
+GenerateOptions with_prompts_read(GenerateOptions options) {
+  PromptReader reader;
+  const auto read = [&](const char* option, std::optional<std::string>& text) {
+    if (text) text = reader.read(option, *text);
+  };
+  read("--prompt", options.prompt);
+  read("--negative-prompt", options.negative_prompt);
+  read("--prompt-2", options.prompt_2);
+  read("--negative-prompt-2", options.negative_prompt_2);
+  return options;
 }
 
 GenerationRequest resolve_request(const GenerateOptions& options,
@@ -186,10 +194,7 @@ GenerationRequest resolve_request(const GenerateOptions& options,
   take(options.mask, request.mask);
   take(options.strength, request.strength);
   request.vae_tiling = request.vae_tiling || options.vae_tiling;
-  if (options.seed)
-    request.seed = *options.seed;
-  else if (!recorded)
-    request.seed = random_seed();
+  take(options.seed, request.seed);
   request.validate();
   // An unknown name is told before the model is loaded.
   resolve_merge_method(request.adapters.merge, {.hypernetwork = true, .coefficients = true});

@@ -51,12 +51,19 @@ struct GenerateOptions {
   RunOptions run;
 };
 
+/// What makes the picture: the options that batch has for its rows, too, and its columns name.
+/// `options` must outlive the parse.
+void register_picture_options(CLI::App& app, GenerateOptions& options);
+
 /// `options` must outlive the parse.
 CLI::App* register_generate(CLI::App& program, GenerateOptions& options);
 
-/// A recorded request (or an empty one) with everything that `options` set on top. Reads standard
-/// input for a prompt of "-". A seed that nobody gave is drawn. Throws ConfigError where no prompt
-/// was given, InputError for a prompt that is no text.
+/// Prompts of "-" replaced by standard input. Throws ConfigError where several are, InputError
+/// where that is no text.
+GenerateOptions with_prompts_read(GenerateOptions options);
+
+/// A recorded request (or an empty one) with everything that `options` set on top; a seed that
+/// nobody gave is 0. Throws ConfigError where no prompt was given.
 GenerationRequest resolve_request(const GenerateOptions& options,
                                   const std::optional<RecordedRequest>& recorded);
 
