@@ -242,7 +242,7 @@ class Folders(BatchCase):
         shutil.rmtree(self.out)
         self.batch_ok(text, "--batch-size", "8", "--cache-memory", "0")
         self.assertEqual(self.files(), wanted)
-        alone = self.pixels_of("-p", "a dog 3", "-s", "3", "--style", "a.safetensors")
+        alone = self.pixels_of("-p", "a dog 3", "-s", "3", "--cfg-scale", "7", "--style", "a.safetensors")
         self.assertEqual(next(self.out.glob("00004*")).read_bytes(), alone)
 
     def test_shards_make_the_folder_of_a_single_run(self):
