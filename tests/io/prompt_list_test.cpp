@@ -61,7 +61,7 @@ TEST(PromptList, KohyasOptionsFollowThePrompt) {
                                               {"width", {"64"}},
                                               {"cfg-scale", {"7"}}}));
   EXPECT_EQ(list.rows[0].position.column, 3);
-  EXPECT_EQ(list.rows[0].cells[2].position.column, 35);
+  EXPECT_EQ(list.rows[0].cells[2].position.column, 32);
   EXPECT_EQ(settings(list.rows[1]), (Settings{{"seed", {"3"}}}));
   EXPECT_EQ(list.rows[2].problem.substr(0, 16), "x.txt:4:3: '--x'");
 }
