@@ -8,11 +8,13 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import numpy as np
 from bench_main import machine
@@ -37,15 +39,28 @@ def write_list(args) -> pathlib.Path:
     return path
 
 
-def run(command: list[str], args) -> tuple[float, str]:
+def cpu_seconds() -> float:
+    """Of all child processes that ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Spent(NamedTuple):
+    """What one side took. Where others use the machine, the CPU's time says more than the clock's."""
+    whole_s: float
+    cpu_s: float
+    peak_bytes: int
+
+
+def run(command: list[str], args) -> tuple[float, float, str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MOLAR_")}
     environment["OMP_NUM_THREADS"] = str(args.threads)
-    start = time.monotonic()
+    start, cpu_start = time.monotonic(), cpu_seconds()
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
-    whole_s = time.monotonic() - start
+    whole_s, cpu_s = time.monotonic() - start, cpu_seconds() - cpu_start
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command[:3]))} ... ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return whole_s, done.stdout
+    return whole_s, cpu_s, done.stdout
 
 
 def peak_bytes(output: str) -> int:
@@ -57,33 +72,33 @@ def peak_bytes(output: str) -> int:
     return max(peaks)
 
 
-def molar_batch(args, rows, *more) -> tuple[float, int]:
+def molar_batch(args, rows, *more) -> Spent:
     out = args.out / "batch"
     shutil.rmtree(out, ignore_errors=True)
-    whole_s, output = run([args.molar, "batch", rows, "-m", MODEL, "-o", out, "--device", "cpu", "--dtype", "f32", "--prompt-syntax",
+    whole_s, cpu_s, output = run([args.molar, "batch", rows, "-m", MODEL, "-o", out, "--device", "cpu", "--dtype", "f32", "--prompt-syntax",
                            "plain", "-t", args.threads, "--json", "-q", *more], args)
-    return whole_s, peak_bytes(output)
+    return Spent(whole_s, cpu_s, peak_bytes(output))
 
 
-def molar_alone(args, rows) -> tuple[float, int]:
+def molar_alone(args, rows) -> Spent:
     out = args.out / "generate"
     shutil.rmtree(out, ignore_errors=True)
-    whole_s, peak = 0.0, 0
+    whole_s, cpu_s, peak = 0.0, 0.0, 0
     for number, row in enumerate(csv.DictReader(rows.open()), start=1):
-        seconds, output = run([args.molar, "generate", "-m", MODEL, "-p", row["prompt"], "-s", row["seed"], "--steps", row["steps"],
+        seconds, cpu, output = run([args.molar, "generate", "-m", MODEL, "-p", row["prompt"], "-s", row["seed"], "--steps", row["steps"],
                                "--cfg-scale", row["cfg-scale"], "--subject", row["subject"], "--style", row["style"], "--merge",
                                row["merge"], "--device", "cpu", "--dtype", "f32", "--prompt-syntax", "plain", "-t", args.threads,
                                "--json", "-q", "-o", out / f"{number:05}.png"], args)
-        whole_s, peak = whole_s + seconds, max(peak, peak_bytes(output))
-    return whole_s, peak
+        whole_s, cpu_s, peak = whole_s + seconds, cpu_s + cpu, max(peak, peak_bytes(output))
+    return Spent(whole_s, cpu_s, peak)
 
 
-def diffusers_loop(args, rows) -> tuple[float, int]:
+def diffusers_loop(args, rows) -> Spent:
     out = args.out / "diffusers"
     shutil.rmtree(out, ignore_errors=True)
-    whole_s, output = run([sys.executable, HERE / "bench_batch_diffusers.py", "--model", MODEL, "--list", rows, "--threads",
+    whole_s, cpu_s, output = run([sys.executable, HERE / "bench_batch_diffusers.py", "--model", MODEL, "--list", rows, "--threads",
                            args.threads, "--out", out], args)
-    return whole_s, json.loads(output.splitlines()[-1])["peak_memory_bytes"]
+    return Spent(whole_s, cpu_s, json.loads(output.splitlines()[-1])["peak_memory_bytes"])
 
 
 SIDES = {"molar batch": molar_batch, "molar batch, --batch-size 1": lambda a, r: molar_batch(a, r, "--batch-size", "1"),
@@ -93,10 +108,17 @@ SIDES = {"molar batch": molar_batch, "molar batch, --batch-size 1": lambda a, r:
 def compare(args) -> dict:
     """Bytes of batch and generate; grey levels of batch and diffusers."""
     batch, alone, loop = (sorted((args.out / name).glob("*.png")) for name in ("batch", "generate", "diffusers"))
-    levels = [np.abs(np.asarray(Image.open(a).convert("RGB")).astype(int) - np.asarray(Image.open(b).convert("RGB")).astype(int)).max()
-              for a, b in zip(batch, loop, strict=True)] if loop else []
+
+    def pixels(path):
+        return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+    levels = [np.abs(pixels(a) - pixels(b)).max() for a, b in zip(batch, loop)]
     return {"pictures of batch and generate with equal bytes": f"{sum(a.read_bytes() == b.read_bytes() for a, b in zip(batch, alone))}"
-            f" of {len(batch)}", "largest difference of batch and diffusers, grey levels": int(max(levels, default=-1))}
+            f" of {min(len(batch), len(alone))}", "largest difference of batch and diffusers, grey levels": int(max(levels, default=-1))}
+
+
+def middle(values: list[float], digits: int) -> str:
+    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
 
 
 def main() -> int:
@@ -112,30 +134,35 @@ def main() -> int:
     args = parser.parse_args()
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
+    for name in ("batch", "generate", "diffusers"):  # of an earlier run, of other rows perhaps
+        shutil.rmtree(args.out / name, ignore_errors=True)
     rows = write_list(args)
     versions = {p: importlib.metadata.version(p) for p in ("torch", "diffusers", "transformers", "peft")}
     facts = {"machine": machine(), "threads": args.threads, "dtype": "float32", "rows": args.rows, "LoRA pairs": len(PAIRS),
              "steps": args.steps, "size": "64x64", "n": args.n, **versions}
     print("\n".join(f"{k}: {v}" for k, v in facts.items()), flush=True)
-    seconds, peaks = {side: [] for side in args.sides}, {side: [] for side in args.sides}
+    spent = {side: [] for side in args.sides}
     for i in range(args.n):
         for side in args.sides if i % 2 == 0 else reversed(args.sides):
             load = os.getloadavg()[0]
-            whole_s, peak = SIDES[side](args, rows)
-            seconds[side].append(whole_s)
-            peaks[side].append(peak)
-            print(f"round {i + 1}, {side}: {whole_s:.1f} s, {60 * args.rows / whole_s:.1f} rows a minute, {peak / 2**20:.0f} MiB "
-                  f"(load average before: {load:.1f})", flush=True)
-    print(f"\n{'median [min, max]':34}{'rows a minute':>26}{'peak MiB':>10}{'times diffusers':>18}")
-    loop = seconds.get("diffusers loop")
+            one = SIDES[side](args, rows)
+            spent[side].append(one)
+            print(f"round {i + 1}, {side}: {one.whole_s:.1f} s, {60 * args.rows / one.whole_s:.1f} rows a minute, CPU "
+                  f"{one.cpu_s:.1f} s, {one.peak_bytes / 2**20:.0f} MiB (load average before: {load:.1f})", flush=True)
+    print(f"\n{'median [min, max]':34}{'rows a minute':>26}{'CPU s a row':>24}{'peak MiB':>10}{'times diffusers, CPU':>30}")
+    loop = spent.get("diffusers loop")
     for side in args.sides:
-        rates = [60 * args.rows / s for s in seconds[side]]
-        ratio = "" if not loop else f"{statistics.median(b / a for a, b in zip(seconds[side], loop)):18.2f}"
-        print(f"{side:34}{statistics.median(rates):10.1f} [{min(rates):.1f}, {max(rates):.1f}]".ljust(60) +
-              f"{statistics.median(peaks[side]) / 2**20:10.0f}{ratio}")
+        rates = [60 * args.rows / one.whole_s for one in spent[side]]
+        cpu = [one.cpu_s / args.rows for one in spent[side]]
+        text = f"{side:34}{middle(rates, 1):>26}{middle(cpu, 3):>24}{statistics.median(o.peak_bytes for o in spent[side]) / 2**20:10.0f}"
+        if loop:
+            wall, work = (statistics.median(getattr(b, key) / getattr(a, key) for a, b in zip(spent[side], loop))
+                          for key in ("whole_s", "cpu_s"))
+            text += f"{f'{wall:.2f}, {work:.2f}':>30}"
+        print(text)
     differences = compare(args)
     print("\n".join(f"{k}: {v}" for k, v in differences.items()))
-    (args.out / "report.json").write_text(json.dumps({"facts": facts, "seconds": seconds, "peak_memory_bytes": peaks,
+    (args.out / "report.json").write_text(json.dumps({"facts": facts, "spent": {side: [one._asdict() for one in runs] for side, runs in spent.items()},
                                                       "differences": differences}, indent=1) + "\n")
     return 0
 
