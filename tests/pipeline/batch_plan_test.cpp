@@ -41,12 +41,12 @@ TEST(PlanBatch, OnlyWhatRunsInStepGoesSideBySide) {
   others[4].init_image = "i.png";
   others[5].eta = 0.5;
   others[6].height_px = 32;
-  for (const GenerationRequest& other : others)
-    EXPECT_EQ(plan_batch({base, other}, BatchOrder::kShared).size(), 2U);
-  base.seed = 9;  // what does not change the calls' shape
-  base.guidance_scale = 3;
-  base.prompt = "b";
-  EXPECT_EQ(plan_batch({picture("a"), base}, BatchOrder::kList), (Groups{{0, 1}}));
+  for (const GenerationRequest& changed : others)
+    EXPECT_EQ(plan_batch({base, changed}, BatchOrder::kShared).size(), 2U);
+  GenerationRequest other = picture("b");  // what does not change the calls' shape
+  other.seed = 9;
+  other.guidance_scale = 3;
+  EXPECT_EQ(plan_batch({base, other}, BatchOrder::kList), (Groups{{0, 1}}));
 }
 
 TEST(PlanBatch, PicturesOfAPictureGoAlone) {
