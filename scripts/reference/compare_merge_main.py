@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from train_lora_reference import generator
+from train_merge_reference import FeatureNetwork
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 FAMILIES = ("sd15", "sd21", "sdxl")
@@ -48,6 +49,15 @@ def coefficients(network: dict[str, np.ndarray], subject: Change, style: Change)
     rows = np.concatenate([subject.T, style.T], axis=1)
     hidden = np.maximum(rows @ network[f"{head}.weight"].T + network[f"{head}.bias"], 0)
     return (hidden @ network["output.1.weight"].T + network["output.1.bias"]).T
+
+
+def weighed_by_features(network: dict[str, np.ndarray], module: str, subject: Change, style: Change) -> Change:
+    """By a network of the layout "features", from whole changes."""
+    layout = FeatureNetwork(argparse.Namespace(hidden=HIDDEN))
+    tensors = {name: torch.from_numpy(value) for name, value in network.items()}
+    weights, share = layout.predict(tensors, module, torch.from_numpy(subject), torch.from_numpy(style))
+    weighed = subject * weights[0].numpy()
+    return SUBJECT * (weighed - share.item() * weighed @ np.linalg.pinv(style, rcond=1e-6) @ style) + STYLE * style * weights[1].numpy()
 
 
 def best_of_rank(change: Change, rank: int) -> Change:
@@ -89,6 +99,11 @@ class Dare:
 
 def merged_changes(method: str, subject: dict[Name, Change], style: dict[Name, Change],
                    network: dict[str, np.ndarray]) -> dict[Name, Change]:
+    def by_features(name: Name) -> Change:
+        if name[0] != "unet":
+            return SUBJECT * subject[name] + STYLE * style[name]
+        return weighed_by_features(network, name[1], subject[name], style[name])
+
     def predicted(name: Name) -> Change:
         if not is_predicted(name, subject[name], network):
             return SUBJECT * subject[name] + STYLE * style[name]
@@ -103,6 +118,7 @@ def merged_changes(method: str, subject: dict[Name, Change], style: dict[Name, C
         "ties": lambda name: merge_ties(subject[name], style[name]),
         "dare": lambda name: dare(subject[name], style[name]),
         "lorarar": predicted,
+        "lorarar, features": by_features,
     }
     rules["concat"] = rules["direct"]
     merged = {}
@@ -114,7 +130,7 @@ def merged_changes(method: str, subject: dict[Name, Change], style: dict[Name, C
     return merged
 
 
-METHODS = ("direct", "concat", "svd", "np", "ties", "dare", "lorarar")
+METHODS = ("direct", "concat", "svd", "np", "ties", "dare", "lorarar", "lorarar, features")
 
 
 def switch_shares(subject: dict[Name, Change], style: dict[Name, Change]) -> dict[Name, float]:
@@ -129,7 +145,7 @@ def switch_shares(subject: dict[Name, Change], style: dict[Name, Change]) -> dic
 def draw_klora(pair: Pair) -> np.ndarray:
     shares = switch_shares(pair.subject, pair.style)
     assert any(0 < share < 1 for share in shares.values()), "nothing switches"
-    start = merged_changes("direct", pair.subject, pair.style, pair.network)
+    start = merged_changes("direct", pair.subject, pair.style, {})
     start |= {n: STYLE * pair.style[n] if share <= 0 else SUBJECT * pair.subject[n] for n, share in shares.items()}
     pipe = with_changes(pair, start)
     waiting = {n: share for n, share in shares.items() if share > 0}
@@ -164,8 +180,14 @@ def read_kohya(path: pathlib.Path, names: list[Name], is_xl: bool) -> dict[Name,
     return found
 
 
+def make_feature_network() -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(4)
+    layout = FeatureNetwork(argparse.Namespace(hidden=HIDDEN))
+    return {name: draw.normal(0, 0.3, shape).astype(np.float32) for name, (shape, _) in layout.shapes.items()}
+
+
 class Pair:
-    """A tiny model, two LoRA files of unequal rank, alpha and layers, and a hypernetwork."""
+    """A tiny model, two LoRA files of unequal rank, alpha and layers, and a hypernetwork of each layout."""
 
     def __init__(self, family: str, out: pathlib.Path):
         self.is_xl, self.folder, self.model = family == "sdxl", out / f"merge-{family}", out / f"{family}-tiny"
@@ -180,9 +202,12 @@ class Pair:
                                                    text=("q_proj", "k_proj", "v_proj", "out_proj")))
         self.style = flat(lora_files.write_kohya(pipe, self.files["style"], 2, rank=RANKS["style"], alpha=None, gain=0.5,
                                                  unet=lora_files.ATTENTION))
-        self.network = self.make_network()
-        self.hypernet = self.folder / "hypernet.safetensors"
-        save_file(self.network, self.hypernet)
+        self.networks = {"lorarar": self.make_network(), "lorarar, features": make_feature_network()}
+        for method, network in self.networks.items():
+            save_file(network, self.hypernet(method))
+
+    def hypernet(self, method: str) -> pathlib.Path:
+        return self.folder / f"{method.replace(', ', '-')}-network.safetensors"
 
     def pipeline(self):
         from diffusers import DiffusionPipeline
@@ -238,13 +263,14 @@ class Molar:
 
 def compare(pair: Pair, method: str, molar: Molar) -> tuple[float, int, int]:
     """Largest relative difference of a layer's change; grey levels to the formula's picture and to the file's."""
-    network = ("--hypernet", pair.hypernet) if method == "lorarar" else ()
-    wanted = merged_changes(method, pair.subject, pair.style, pair.network)
+    network = ("--hypernet", pair.hypernet(method)) if method in pair.networks else ()
+    wanted = merged_changes(method, pair.subject, pair.style, pair.networks.get(method, {}))
+    told = method.split(",")[0]
     file = pair.folder / f"{method}.safetensors"
-    molar.run("merge", "-m", pair.model, *pair.roles(), "--method", method, *network, "-o", file, "--on-exist", "overwrite", "-q")
+    molar.run("merge", "-m", pair.model, *pair.roles(), "--method", told, *network, "-o", file, "--on-exist", "overwrite", "-q")
     found = read_kohya(file, list(wanted), pair.is_xl)
     worst = max(np.linalg.norm(found[n] - wanted[n]) / np.linalg.norm(wanted[n]) for n in wanted)
-    picture = molar.draw(pair, pair.folder / f"{method}.png", *pair.roles(), "--merge", method, *network)
+    picture = molar.draw(pair, pair.folder / f"{method}.png", *pair.roles(), "--merge", told, *network)
     by_formula = draw_with_diffusers(with_changes(pair, wanted))
     pipe = pair.pipeline()
     pipe.load_lora_weights(file)

@@ -53,7 +53,10 @@ MERGE_CASES = [
     dict(name="hypernet", training="hypernet", steps=6, pairs_per_step=2, validate_every=2, learning_rate=0.05),
     dict(name="hypernet-constant", training="hypernet", constant=True, steps=4, learning_rate=0.05, weight_decay=0.1,
          max_grad_norm=0.0, similarity_weight=1.0, seed=3),
+    dict(name="hypernet-features", training="hypernet", layout="features", joint_weight=0.7, steps=6, pairs_per_step=2,
+         validate_every=2, learning_rate=0.05),
 ]
+JOINT = ("instance", "a photo of sks dog in ink")  # pictures of the first pair
 
 
 def write_lora(path: pathlib.Path, unet, seed: int, rank: int, alpha: float, with_convolutions: bool) -> None:
@@ -90,8 +93,10 @@ def run_merge_cases(folder: pathlib.Path) -> None:
             validations = []
         else:
             validation = ([subject], [style_2]) if "validate_every" in case else ((), ())
-            history, validations, learnt = merge_reference.train_hypernet(pipe, options, [subject], [style, style_2],
-                                                                          validation)
+            pictures, prompt = JOINT
+            joint = {0: merge_reference.Joint(reference.read_folder(OUT / pictures, prompt), options.seed)}
+            history, validations, learnt = merge_reference.train_hypernet(
+                pipe, options, [subject], [style, style_2], validation, joint if "joint_weight" in case else None)
         save_file({"losses": torch.tensor(history, dtype=torch.float64),
                    "validations": torch.tensor(validations, dtype=torch.float64),
                    **{name: value.contiguous() for name, value in learnt.items()}}, folder / f"{case['name']}.safetensors")

@@ -32,6 +32,8 @@ class Options:
     similarity_weight: float = 0.01
     seed: int = 0
     # hypernet
+    layout: str = "columns"
+    joint_weight: float = 1.0
     hidden: int = 8
     constant: bool = False
     pairs_per_step: int = 1
@@ -40,10 +42,21 @@ class Options:
     validate_every: int = 50
 
 
-class Taught:
+class Joint:
+    """Pictures that show a subject in a style."""
+
+    def __init__(self, pictures, seed: int):
+        self.pictures, self.order = pictures, EpochOrder(seed, INSTANCES, len(pictures))
+
+    def rows(self, index: int, size: int):
+        return [self.pictures[i] for i in self.order.batch(index, size)]
+
+
+class Taught(Joint):
     """A kohya file of the UNet and the pictures that it was taught."""
 
     def __init__(self, unet, file: pathlib.Path, pictures, seed: int):
+        super().__init__(pictures, seed)
         tensors = load_file(file)
         self.changes = {}
         for name, module in unet.named_modules():
@@ -52,10 +65,6 @@ class Taught:
                 down, up = tensors[key + ".lora_down.weight"], tensors[key + ".lora_up.weight"]
                 scale = float(tensors[key + ".alpha"]) / down.shape[0]
                 self.changes[name] = (scale * (up.flatten(1) @ down.flatten(1))).view(module.weight.shape)
-        self.pictures, self.order = pictures, EpochOrder(seed, INSTANCES, len(pictures))
-
-    def rows(self, index: int, size: int):
-        return [self.pictures[i] for i in self.order.batch(index, size)]
 
 
 class Model:
@@ -77,6 +86,7 @@ class Model:
         timesteps = torch.randint(self.schedule.config.num_train_timesteps, (len(rows),), generator=draws)
         with torch.no_grad():
             hidden, _ = self.trainer.encode([caption for _, caption in rows])
+        self.noise = noise  # of the latest rows
         return self.schedule.add_noise(latents, noise, timesteps), timesteps, hidden
 
     def predict(self, changes: dict[str, torch.Tensor], noisy, timesteps, hidden):
@@ -84,6 +94,11 @@ class Model:
         for name, change in changes.items():
             weights[name + ".weight"] = weights[name + ".weight"] + change
         return torch.func.functional_call(self.unet, weights, (noisy, timesteps, hidden)).sample
+
+    def joint_loss(self, joint: Joint, merged, index: int, size: int, draws):
+        rows = joint.rows(index, size)
+        noisy, timesteps, hidden = self.draw(rows, draws)
+        return F.mse_loss(self.predict(merged, noisy, timesteps, hidden), self.noise)
 
     def losses(self, subject: Taught, style: Taught, merged, index: int, size: int, draws):
         """|eps_merged - eps_subject|^2 on the subject's rows, |eps_merged - eps_style|^2 on the style's."""
@@ -97,13 +112,22 @@ class Model:
         return found
 
 
-def merge(subject: Taught, style: Taught, coefficients: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def row_projector(change: torch.Tensor) -> torch.Tensor:
+    """Onto the space that the rows of a whole change span."""
+    return (torch.linalg.pinv(change.double(), rtol=1e-5) @ change.double()).float()
+
+
+def merge(subject: Taught, style: Taught, coefficients: dict[str, torch.Tensor],
+          shares: dict[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     merged = {}
     for name in subject.changes | style.changes:
         s, t = subject.changes.get(name), style.changes.get(name)
         if name in coefficients:
             m = coefficients[name]
-            merged[name] = s * m[0] + t * m[1]  # columns
+            weighed = s.flatten(1) * m[0]  # columns
+            if shares:
+                weighed = weighed - shares[name] * (weighed @ row_projector(t.flatten(1)))
+            merged[name] = (weighed + t.flatten(1) * m[1]).view(s.shape)
         else:
             merged[name] = s if t is None else t if s is None else s + t
     return merged
@@ -128,56 +152,123 @@ def train_ziplora(pipe, options: Options, subject: Taught, style: Taught):
     return history, {name: m.detach() for name, m in coefficients.items()}
 
 
-def predictable(name: str) -> bool:
-    return name.endswith((".to_q", ".to_out.0"))
+class ColumnNetwork:
+    """LoRA.rar's: rows of (subject's change^T | style's change^T), a head for each width."""
+
+    first = "input_"  # what the ablation takes away
+
+    def __init__(self, options: Options, subjects: list[Taught], styles: list[Taught]):
+        self.widths = sorted({change.shape[0] for s in subjects for name, change in s.changes.items()
+                              if self.covers(name) and any(name in t.changes for t in styles)})
+        hidden = options.hidden
+        self.shapes = {"output.1.weight": ((2, hidden), hidden), "output.1.bias": ((2,), hidden)}
+        for number, width in enumerate(self.widths, 1):
+            self.shapes[f"input_{number}.weight"] = ((hidden, 2 * width), 2 * width)
+            self.shapes[f"input_{number}.bias"] = ((hidden,), 2 * width)
+        self.starts = {"output.1.bias": torch.ones(2)}
+
+    def covers(self, name: str) -> bool:
+        return name.endswith((".to_q", ".to_out.0"))
+
+    def predict(self, network, name: str, s: torch.Tensor, t: torch.Tensor):
+        number = self.widths.index(s.shape[0]) + 1
+        hidden = F.linear(torch.cat([s.T, t.T], dim=1), network[f"input_{number}.weight"], network[f"input_{number}.bias"])
+        return F.linear(hidden.relu(), network["output.1.weight"], network["output.1.bias"]).T, None
+
+
+KINDS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k", "attn2.to_v",
+         "attn2.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out", "conv1", "conv2")
+
+
+def column_features(name: str, s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """include/molar/adapters/column_features.h on whole changes [out, in]: [F, in]."""
+    s, t = s.double(), t.double()
+    log = lambda x: x.log().clamp(-4, 4)  # noqa: E731
+    rows = {id(x): torch.linalg.pinv(x, rtol=1e-5) @ x for x in (s, t)}
+    columns = {id(x): x @ torch.linalg.pinv(x, rtol=1e-5) for x in (s, t)}
+    rank = min(torch.linalg.matrix_rank(s, rtol=1e-5), torch.linalg.matrix_rank(t, rtol=1e-5))
+    norm = lambda x: log(x.norm(dim=0) ** 2 / (x.norm(dim=0) ** 2).mean()) / 2  # noqa: E731
+    share = lambda of, within: (columns[id(within)] @ of).norm(dim=0) ** 2 / of.norm(dim=0) ** 2  # noqa: E731
+    leverage = lambda x: log(rows[id(x)].diag() / rows[id(x)].diag().mean())  # noqa: E731
+    of_columns = [norm(s), norm(t), F.cosine_similarity(s, t, dim=0), share(s, t), share(t, s), leverage(t), leverage(s)]
+    of_layer = [log(s.norm() ** 2 / t.norm() ** 2) / 2, F.cosine_similarity(s.flatten(), t.flatten(), dim=0),
+                (rows[id(s)] @ rows[id(t)]).trace() / rank, (columns[id(s)] @ columns[id(t)]).trace() / rank]
+    kinds = [float(name.endswith(kind)) for kind in KINDS]
+    flags = [*kinds, 1 - max(kinds), *(float(name.startswith(place)) for place in ("down_", "mid_", "up_"))]
+    wide = torch.tensor([*of_layer, *flags]).unsqueeze(1).expand(-1, s.shape[1])
+    return torch.cat([torch.stack(of_columns), wide]).float()
+
+
+class FeatureNetwork:
+    """Three linear layers on column_features; a third output, its mean over the columns, for the projection."""
+
+    first = "features.0"
+
+    def __init__(self, options: Options, *_):
+        sizes = [29, options.hidden, options.hidden, 3]
+        self.shapes = {}
+        for k in range(3):
+            self.shapes[f"features.{2 * k}.weight"] = ((sizes[k + 1], sizes[k]), sizes[k])
+            self.shapes[f"features.{2 * k}.bias"] = ((sizes[k + 1],), sizes[k])
+        self.starts = {"features.4.weight": torch.zeros(3, options.hidden),
+                       "features.4.bias": torch.tensor([1, 1, math.log(0.5)])}
+
+    def covers(self, name: str) -> bool:
+        return True
+
+    def predict(self, network, name: str, s: torch.Tensor, t: torch.Tensor):
+        x = column_features(name, s.flatten(1), t.flatten(1)).T
+        for k in range(3):
+            x = F.linear(x if k == 0 else x.relu(), network[f"features.{2 * k}.weight"], network[f"features.{2 * k}.bias"])
+        return x[:, :2].T, x[:, 2].mean().sigmoid()
 
 
 def train_hypernet(pipe, options: Options, subjects: list[Taught], styles: list[Taught],
-                   validation: tuple[list[Taught], list[Taught]] = ((), ())):
-    """Returns the losses as train_ziplora, the validations [n] and the last network."""
+                   validation: tuple[list[Taught], list[Taught]] = ((), ()), joint: dict[int, Joint] | None = None):
+    """`joint`: of some pairs, by number. Returns the losses as train_ziplora, with a fifth for joint pictures if there are
+    some; the validations [n], which see none; and the last network."""
     model = Model(pipe)
-    widths = sorted({change.shape[0] for s in subjects for name, change in s.changes.items()
-                     if predictable(name) and any(name in t.changes for t in styles)})
-    shapes = {"output.1.weight": ((2, options.hidden), options.hidden), "output.1.bias": ((2,), options.hidden)}
-    for number, width in enumerate(widths, 1):
-        shapes[f"input_{number}.weight"] = ((options.hidden, 2 * width), 2 * width)
-        shapes[f"input_{number}.bias"] = ((options.hidden,), 2 * width)
+    layout = {"columns": ColumnNetwork, "features": FeatureNetwork}[options.layout](options, subjects, styles)
     draws = generator(options.seed, FACTORS, 0)
     network = {}
-    for name, (shape, fan_in) in sorted(shapes.items()):
+    for name, (shape, fan_in) in sorted(layout.shapes.items()):
         network[name] = torch.empty(shape).uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=draws)
-    network["output.1.bias"].fill_(1)
+        if name in layout.starts:
+            network[name] = layout.starts[name]
     for name, tensor in network.items():
-        frozen = options.constant and name.startswith("input_") and name.endswith("weight")
+        frozen = options.constant and name.startswith(layout.first) and name.endswith("weight")
         tensor.zero_() if frozen else tensor.requires_grad_()
     learnt = [tensor for tensor in network.values() if tensor.requires_grad]
     optimizer = torch.optim.AdamW(learnt, lr=options.learning_rate, weight_decay=options.weight_decay)
 
     def predict(subject, style):
-        found = {}
-        for name, s in subject.changes.items():
-            if predictable(name) and name in style.changes and s.shape[0] in widths:
-                number = widths.index(s.shape[0]) + 1
-                columns = torch.cat([s.T, style.changes[name].T], dim=1)
-                hidden = F.linear(columns, network[f"input_{number}.weight"], network[f"input_{number}.bias"]).relu()
-                found[name] = F.linear(hidden, network["output.1.weight"], network["output.1.bias"]).T
-        return found
+        """Coefficients and shares, by layer."""
+        found = {name: layout.predict(network, name, s, style.changes[name]) for name, s in subject.changes.items()
+                 if layout.covers(name) and name in style.changes}
+        return ({name: m for name, (m, _) in found.items()},
+                {name: share for name, (_, share) in found.items() if share is not None})
 
     pairs = EpochOrder(options.seed, PAIRS, len(subjects) * len(styles))
     history, validations = [], []
     for step in range(options.steps):
         optimizer.zero_grad()
-        parts = torch.zeros(4)
+        parts = torch.zeros(5 if joint else 4)
         for k in range(options.pairs_per_step):
             index = step * options.pairs_per_step + k
-            s, t = divmod(pairs.batch(index, 1)[0], len(styles))
-            m = predict(subjects[s], styles[t])
-            a, b = model.losses(subjects[s], styles[t], merge(subjects[s], styles[t], m), index, options.batch_size,
-                                generator(options.seed, PASS, index))
+            pair = pairs.batch(index, 1)[0]
+            subject, style = subjects[pair // len(styles)], styles[pair % len(styles)]
+            m, shares = predict(subject, style)
+            merged, draws = merge(subject, style, m, shares), generator(options.seed, PASS, index)
+            a, b = model.losses(subject, style, merged, index, options.batch_size, draws)
             similarity = sum(F.cosine_similarity(c[0], c[1], dim=0).abs() for c in m.values())
+            terms = [a, b, similarity]
             loss = a + b + options.similarity_weight * similarity
+            if joint:
+                terms.append(model.joint_loss(joint[pair], merged, index, options.batch_size, draws)
+                             if pair in joint else torch.zeros(()))
+                loss = loss + options.joint_weight * terms[-1]
             (loss / options.pairs_per_step).backward()
-            parts += torch.tensor([v.item() for v in (loss, a, b, similarity)]) / options.pairs_per_step
+            parts += torch.tensor([v.item() for v in (loss, *terms)]) / options.pairs_per_step
         if options.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(learnt, options.max_grad_norm)
         optimizer.step()
@@ -194,7 +285,7 @@ def validate(model: Model, options: Options, validation, predict) -> float:
         for style in validation[1]:
             for _ in range(VALIDATION_DRAWS):
                 draw = len(found)
-                parts = model.losses(subject, style, merge(subject, style, predict(subject, style)), draw,
+                parts = model.losses(subject, style, merge(subject, style, *predict(subject, style)), draw,
                                      VALIDATION_ROWS, generator(options.seed, VALIDATION, draw))
                 found.append(sum(part.item() for part in parts))
     return sum(found) / len(found)

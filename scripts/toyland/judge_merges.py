@@ -24,10 +24,13 @@ from labelled_sheet import write_sheet
 from lessons import HELD_OUT_SEED, Lesson, all_lessons, write_references
 from models_base import PICTURE_PX
 from molar_program import ROOT, draw, run_molar
+from search_hypernet import SEARCHED
+from train_hypernet import NETWORKS, network_path
 from train_loras import MODEL, RUN, lora_path
 
 OUT = RUN / "merges"
-HYPERNETS = {"lorarar": RUN / "hypernet.safetensors", "constant": RUN / "hypernet-constant.safetensors"}
+PREDICTED = [*NETWORKS, SEARCHED]
+LOUD_STYLE = 1.3  # of "np, style 1.3": what a strength alone does
 ZIPLORA_STEPS = 100
 SHOWN = 10  # pairs on the sheet
 
@@ -50,14 +53,17 @@ def options(method: str, subject: Lesson, style: Lesson) -> tuple[object, ...]:
              for word in (role, lora_path(lesson))]  # fmt: skip
     if len(files) == 1:
         return tuple(words)
-    if method in HYPERNETS:
-        return (*words, "--merge", "lorarar", "--hypernet", HYPERNETS[method])
+    if method == f"np, style {LOUD_STYLE}":
+        return ("--subject", lora_path(subject), "--style", f"{lora_path(style)}@{LOUD_STYLE}", "--merge", "np")
+    if method in PREDICTED:
+        return (*words, "--merge", "lorarar", "--hypernet", network_path(method))
     if method == "ziplora":
         return (*words, "--merge", "ziplora", "--coefficients", ziplora_coefficients(subject, style))
     return (*words, "--merge", method)
 
 
-METHODS = ["subject only", "style only", "direct", "ties", "dare", "svd", "klora", "np", "ziplora", *HYPERNETS]
+METHODS = ["subject only", "style only", "direct", "ties", "dare", "svd", "klora", "np", f"np, style {LOUD_STYLE}",
+           "ziplora", *PREDICTED]
 
 
 def write_truth(pairs: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:

@@ -2,58 +2,26 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
-#include <charconv>
-#include <optional>
-#include <string_view>
-
+#include "hypernetwork_layouts.h"
 #include "molar/core/error.h"
 #include "molar/core/finite.h"
-#include "molar/io/safetensors.h"
 
 namespace molar {
 namespace {
 
-constexpr std::string_view kHead = "input_", kWeight = ".weight", kBias = ".bias";
-constexpr const char *kOutputWeight = "output.1.weight", *kOutputBias = "output.1.bias";
 constexpr const char* kKeyValueEntry = "molar.key_value";
-constexpr int64_t kNumRoles = 2;
 
-/// "input_2.weight" -> "2"; empty for what is no head's.
-std::string_view head_number(std::string_view key, std::string_view suffix) {
-  if (!key.starts_with(kHead) || !key.ends_with(suffix)) return {};
-  key.remove_prefix(kHead.size());
-  key.remove_suffix(suffix.size());
-  int number = 0;
-  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), number);
-  return error == std::errc() && end == key.data() + key.size() ? key : std::string_view();
-}
-
-/// A tensor of the network in float32. A size of -1 may be anything above 0.
-Tensor take_tensor(const StateDict& tensors, const std::filesystem::path& path,
-                   const std::string& name, const std::vector<int64_t>& wanted) {
-  const auto found = tensors.find(name);
-  if (found == tensors.end())
-    throw FileError(
-        fmt::format("'{}' is no whole hypernetwork: tensor '{}' is missing", path.string(), name));
-  const Tensor& stored = found->second;
-  bool fits = at::isFloatingType(stored.scalar_type()) &&
-              stored.dim() == static_cast<int64_t>(wanted.size());
-  for (size_t i = 0; fits && i < wanted.size(); ++i)
-    fits = stored.size(static_cast<int64_t>(i)) > 0 &&
-           (wanted[i] < 0 || stored.size(static_cast<int64_t>(i)) == wanted[i]);
-  if (!fits)
-    throw FileError(
-        fmt::format("hypernetwork '{}': tensor '{}' is {} {}, wanted {} (-1: any) of a "
-                    "floating-point type",
-                    path.string(), name, dtype_name(stored.scalar_type()),
-                    shape_string(stored.sizes()), shape_string(wanted)));
-  const Tensor values = stored.to(at::kFloat);
-  if (!is_finite(values))
-    throw FileError(
-        fmt::format("hypernetwork '{}': tensor '{}' holds NaN or infinity", path.string(), name));
-  return values;
-}
+struct LayoutRow {
+  HypernetLayout layout;
+  std::string_view name;
+  const char* mark;  // a tensor that every network of the layout has
+  std::unique_ptr<Hypernetwork::Network> (*read)(const HypernetReader& reader);
+};
+constexpr LayoutRow kLayouts[] = {
+    {HypernetLayout::kColumns, "columns", kColumnsMark, read_column_network},
+    {HypernetLayout::kFeatures, "features", kFeaturesMark, read_feature_network}};
 
 }  // namespace
 
@@ -63,17 +31,51 @@ KeyValueMode parse_key_value_mode(const std::string& name) {
   throw ConfigError(fmt::format("--key-value '{}': wanted sum or mean", name));
 }
 
+HypernetLayout parse_hypernet_layout(const std::string& name) {
+  for (const LayoutRow& row : kLayouts)
+    if (row.name == name) return row.layout;
+  throw ConfigError(fmt::format("--layout '{}': wanted columns or features", name));
+}
+
+std::string_view hypernet_layout_name(HypernetLayout layout) {
+  for (const LayoutRow& row : kLayouts)
+    if (row.layout == layout) return row.name;
+  throw Error("internal: a layout without a row");
+}
+
+Tensor HypernetReader::take(const std::string& name, const std::vector<int64_t>& wanted) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end())
+    throw FileError(
+        fmt::format("'{}' is no whole hypernetwork: tensor '{}' is missing", path_.string(), name));
+  const Tensor& stored = found->second;
+  bool fits = at::isFloatingType(stored.scalar_type()) &&
+              stored.dim() == static_cast<int64_t>(wanted.size());
+  for (size_t i = 0; fits && i < wanted.size(); ++i)
+    fits = stored.size(static_cast<int64_t>(i)) > 0 &&
+           (wanted[i] < 0 || stored.size(static_cast<int64_t>(i)) == wanted[i]);
+  if (!fits)
+    throw FileError(fmt::format(
+        "{}: tensor '{}' is {} {}, wanted {} (-1: any) of a floating-point type", source(), name,
+        dtype_name(stored.scalar_type()), shape_string(stored.sizes()), shape_string(wanted)));
+  const Tensor values = stored.to(at::kFloat);
+  if (!is_finite(values))
+    throw FileError(fmt::format("{}: tensor '{}' holds NaN or infinity", source(), name));
+  return values;
+}
+
+std::string HypernetReader::source() const {
+  return fmt::format("hypernetwork '{}'", path_.string());
+}
+
 bool is_hypernetwork(const SafetensorsFile& file) {
-  return file.entries().contains(kOutputWeight) && file.entries().contains("input_1.weight");
+  for (const LayoutRow& row : kLayouts)
+    if (file.entries().contains(row.mark)) return true;
+  return false;
 }
 
 Hypernetwork Hypernetwork::load(const std::filesystem::path& path) {
   const SafetensorsFile file = SafetensorsFile::open(path);
-  if (!is_hypernetwork(file))
-    throw FileError(
-        fmt::format("'{}' is no hypernetwork: wanted tensors 'input_1.weight' and '{}' "
-                    "(a published .pth becomes one by scripts/convert_hypernet)",
-                    path.string(), kOutputWeight));
   Hypernetwork network = from_tensors(file.state_dict(), path);
   if (const auto found = file.metadata().find(kKeyValueEntry); found != file.metadata().end()) {
     if (found->second != "sum" && found->second != "mean")
@@ -88,64 +90,44 @@ Hypernetwork Hypernetwork::from_tensors(const StateDict& tensors,
                                         const std::filesystem::path& path) {
   Hypernetwork network;
   network.path_ = path;
-  network.weight_ = take_tensor(tensors, path, kOutputWeight, {kNumRoles, -1});
-  network.bias_ = take_tensor(tensors, path, kOutputBias, {kNumRoles}).unsqueeze(1);
-  const int64_t hidden = network.weight_.size(1);
-  for (const auto& [name, tensor] : tensors) {
-    if (name == kOutputWeight || name == kOutputBias) continue;
-    if (!head_number(name, kBias).empty()) {
-      take_tensor(tensors, path, name, {hidden});
-      continue;
-    }
-    const std::string_view number = head_number(name, kWeight);
-    if (number.empty())
-      throw FileError(
-          fmt::format("hypernetwork '{}': tensor '{}' is unknown, wanted input_k and "
-                      "output.1 with .weight and .bias",
-                      path.string(), name));
-    const Tensor weight = take_tensor(tensors, path, name, {hidden, -1});
-    if (weight.size(1) % kNumRoles != 0)
-      throw FileError(
-          fmt::format("hypernetwork '{}': '{}' reads {} values; wanted an even number, "
-                      "a column of the subject's change and one of the style's",
-                      path.string(), name, weight.size(1)));
-    const auto halves = weight.chunk(kNumRoles, 1);
-    const Tensor bias =
-        take_tensor(tensors, path, fmt::format("{}{}{}", kHead, number, kBias), {hidden});
-    const Head head{halves[0], halves[1], bias.unsqueeze(1)};
-    if (!network.heads_.emplace(halves[0].size(1), head).second)
-      throw FileError(fmt::format("hypernetwork '{}': two heads for layers of width {}",
-                                  path.string(), halves[0].size(1)));
-  }
-  for (const auto& [name, tensor] : tensors)
-    if (const auto number = head_number(name, kBias);
-        !number.empty() && !tensors.contains(fmt::format("{}{}{}", kHead, number, kWeight)))
-      throw FileError(
-          fmt::format("hypernetwork '{}': '{}' has no weight beside it", path.string(), name));
+  const HypernetReader reader(tensors, network.path_);
+  if (tensors.contains(kColumnsMark) && tensors.contains(kFeaturesMark))
+    throw FileError(fmt::format("{} has tensors of two layouts, '{}' and '{}'; wanted one",
+                                reader.source(), kColumnsMark, kFeaturesMark));
+  for (const LayoutRow& row : kLayouts)
+    if (tensors.contains(row.mark)) network.network_ = row.read(reader);
+  if (network.network_ == nullptr)
+    throw FileError(
+        fmt::format("'{}' is no hypernetwork: wanted tensors '{}' and more of LoRA.rar's, or '{}' "
+                    "(a published .pth becomes one by scripts/convert_hypernet)",
+                    path.string(), kColumnsMark, kFeaturesMark));
   return network;
 }
 
-bool is_predictable_layer(const LayerName& name) {
-  return name.component == "unet" &&
-         (name.module.ends_with(".to_q") || name.module.ends_with(".to_out.0"));
+bool is_predictable_layer(HypernetLayout layout, const LayerName& name,
+                          const std::vector<int64_t>& weight_shape) {
+  if (name.component != "unet") return false;
+  return layout == HypernetLayout::kFeatures ||
+         (weight_shape.size() == 2 &&
+          (name.module.ends_with(".to_q") || name.module.ends_with(".to_out.0")));
 }
 
 bool Hypernetwork::covers(const LayerName& name, const std::vector<int64_t>& weight_shape) const {
-  return is_predictable_layer(name) && weight_shape.size() == 2 &&
-         heads_.contains(weight_shape.front());
+  return network_->covers(name, weight_shape);
 }
-
-Tensor Hypernetwork::coefficients(const LoraMatrices& subject, const LoraMatrices& style) const {
-  const Head& head = heads_.at(subject.up.size(0));
-  Tensor hidden = at::addmm(head.bias, at::matmul(head.subject, subject.up), subject.down);
-  hidden.addmm_(at::matmul(head.style, style.up), style.down);
-  return at::addmm(bias_, weight_, hidden.relu_());
+PredictedMerge Hypernetwork::predict(const LayerName& name, const LoraMatrices& subject,
+                                     const LoraMatrices& style) const {
+  return network_->predict(name, subject, style);
 }
+HypernetLayout Hypernetwork::layout() const { return network_->layout(); }
+std::vector<int64_t> Hypernetwork::widths() const { return network_->widths(); }
+int64_t Hypernetwork::num_hidden() const { return network_->num_hidden(); }
 
-std::vector<int64_t> Hypernetwork::widths() const {
-  std::vector<int64_t> widths;
-  for (const auto& [width, head] : heads_) widths.push_back(width);
-  return widths;
+std::map<std::string, HypernetTensor> hypernet_tensors(HypernetLayout layout,
+                                                       const std::vector<int64_t>& widths,
+                                                       int64_t num_hidden) {
+  return layout == HypernetLayout::kColumns ? column_network_tensors(widths, num_hidden)
+                                            : feature_network_tensors(num_hidden);
 }
 
 }  // namespace molar

@@ -75,6 +75,10 @@ Tensor row_space(const Tensor& down) {
   return at::matmul(basis, left.narrow(1, 0, rank));
 }
 
+Tensor projected_off(const Tensor& down, const Tensor& basis, const Tensor& share) {
+  return down - share * at::matmul(at::matmul(down, basis), basis.t());
+}
+
 double inner_product(const LoraMatrices& a, const LoraMatrices& b) {
   const auto gram = [](const Tensor& x, const Tensor& y) {
     return at::matmul(x, y).to(at::kDouble);

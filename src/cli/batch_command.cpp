@@ -209,7 +209,7 @@ CLI::App* register_batch(CLI::App& program, BatchCommandOptions& o) {
   speed.value("--order", o.order, "shared|list",
               "shared: rows of the same LoRAs, sizes and texts follow each other (shared)");
   speed.value("--cache-memory", o.cache_memory_mb, "MB",
-              "Kept of LoRA files, of merges, of encoded prompts: each this much (1024)");
+              "Kept of LoRA files, experts, merges and encoded prompts: each this much (1024)");
 
   register_picture_options(*app, o.defaults);
   OptionBinder output(*app, "Output");

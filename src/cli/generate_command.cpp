@@ -89,9 +89,11 @@ void warn_of_changed_files(const fs::path& picture) try {
   for (const auto& [keyword, text] : read_png_text(picture)) {
     if (keyword != "molar") continue;
     const Json record = parse_json(text, picture.string());
-    for (const Json& lora : record.at("loras")) {
-      const std::string file = lora.at("file");
-      if (fs::is_regular_file(file) && sha256_safetensors_data(file) != lora.at("sha256"))
+    Json files = record.at("loras");
+    for (const Json& expert : record.value("experts", Json::array())) files.push_back(expert);
+    for (const Json& used : files) {
+      const std::string file = used.at("file"), sha256 = used.at("sha256");
+      if (fs::is_regular_file(file) && sha256_safetensors_data(file) != sha256)
         spdlog::warn("'{}' has another content than when '{}' was drawn", file, picture.string());
     }
   }
@@ -129,6 +131,7 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
   PictureWriterOptions writer_options{.metadata = !options.no_metadata, .json = options.run.json};
   if (options.output) writer_options.output = *options.output;
   if (options.on_exist) writer_options.on_exist = *options.on_exist;
+  writer_options.heatmaps = options.heatmaps;
   PictureWriter writer(writer_options, request);
 
   if (!options.dry_run && writer.nothing_to_draw()) {
@@ -138,6 +141,11 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
   spdlog::info("loading {}{}, {} on {}, seed {}", model.model.string(), size_text(model.model),
                dtype_option(model.compute.dtype), model.compute.device.str(), request.seed);
   StableDiffusionPipeline pipeline = StableDiffusionPipeline::open(model);
+  if (options.heatmaps && !pipeline.draws_with_experts(request))
+    throw ConfigError(
+        fmt::format("--heatmaps '{}' shows the gates of experts, but there are none: "
+                    "wanted --mole DIR, or a folder 'mole' beside the model",
+                    options.heatmaps->string()));
   if (options.dry_run) {
     print_plan(plan_json(pipeline.plan(request), model, pipeline.family(), writer),
                options.run.json);
@@ -145,7 +153,11 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
   }
   const std::unique_ptr<ProgressSink> progress =
       make_progress_display(options.machine.progress_style(options.run.quiet));
-  draw(pipeline, request, {*progress, cancellation}, writer, log);
+  draw(pipeline, request,
+       {.progress = *progress,
+        .cancellation = cancellation,
+        .record_gates = options.heatmaps.has_value()},
+       writer, log);
   repeat_warnings(log, options.run.quiet);
 }
 

@@ -30,6 +30,8 @@ void register_output_options(CLI::App& app, GenerateOptions& o) {
       .value("--from", o.from, "PNG",
              "Draw a picture that molar made again; other options change it")
       ->configurable(false);
+  output.value("--heatmaps", o.heatmaps, "DIR",
+               "Write the experts' gates there: a picture of each step, a curve over the steps");
   output.flag("--no-metadata", o.no_metadata, "Write no record into the picture");
   output.flag("--dry-run", o.dry_run, "Check everything and print the plan, without drawing");
   register_machine_options(app, o.machine);
@@ -83,6 +85,18 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
   adapters.allow_partial = adapters.allow_partial || o.allow_partial_lora;
 }
 
+/// Options come on top of a record's experts; --no-mole takes those away.
+void take_mole(const MoleOptions& o, MoleRequest& mole) {
+  if (o.off) mole = MoleRequest{.off = true};
+  if (o.folder) mole.off = o.off;
+  take(o.folder, mole.folder);
+  if (!o.strengths.empty()) mole.strengths = o.strengths;
+  if (!o.regions.empty()) mole.regions = o.regions;
+  take(o.cap, mole.cap);
+  take(o.start, mole.start);
+  take(o.end, mole.end);
+}
+
 void check_seed(const GenerationRequest& request) {
   constexpr uint64_t kHighestTorchSeed = std::numeric_limits<uint32_t>::max();
   if (request.count > 0 && request.seed > std::numeric_limits<uint64_t>::max() -
@@ -126,6 +140,21 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
              "--merge ziplora: what molar train ziplora learnt for the two files");
   lora.flag("--allow-partial-lora", o.allow_partial_lora,
             "A LoRA key that fits nothing is a warning, not an error");
+
+  OptionBinder mole(app, "Face and hand experts (MoLE)");
+  mole.value("--mole", o.mole.folder, "DIR",
+             "Folder of experts, NAME.safetensors, and their gates.safetensors (mole/ beside the "
+             "model)");
+  mole.flag("--no-mole", o.mole.off, "No experts");
+  mole.list("--expert", o.mole.strengths, "NAME=W", "Strength of an expert (1.0); repeatable");
+  mole.list("--region", o.mole.regions, "NAME=x,y,w,h|MASK|auto",
+            "Where an expert acts: pixels, a picture's white, or where its gates are high; "
+            "repeatable (everywhere)");
+  mole.value("--mole-cap", o.mole.cap, "X",
+             "Most that the experts change a layer's result, as a share of its norm (no limit)");
+  mole.value("--mole-start", o.mole.start, "X",
+             "Share of the steps, 0 to 1, from which on the experts act (0)");
+  mole.value("--mole-end", o.mole.end, "X", "The same, until which they do (1)");
 
   OptionBinder sampling(app, "Sampling");
   sampling.value("--sampler", o.sampler, "NAME",
@@ -181,6 +210,7 @@ GenerationRequest resolve_request(const GenerateOptions& options,
   GenerationRequest request = recorded ? recorded->request : GenerationRequest{};
   take_prompts(options, request);
   take_adapters(options, request.adapters);
+  take_mole(options.mole, request.mole);
   take(options.clip_skip, request.clip_skip);
   take(options.sampler, request.sampler);
   take(options.steps, request.num_steps);

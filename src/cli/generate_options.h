@@ -19,6 +19,15 @@
 
 namespace molar::cli {
 
+/// Which experts act, and how.
+struct MoleOptions {
+  std::optional<std::filesystem::path> folder;
+  bool off = false;
+  std::vector<ExpertStrength> strengths;
+  std::vector<ExpertRegion> regions;
+  std::optional<double> cap, start, end;
+};
+
 /// Unset means: not asked for; the record of `--from`, the model or the built-in default decides.
 struct GenerateOptions {
   // What makes the picture.
@@ -33,6 +42,7 @@ struct GenerateOptions {
   std::optional<std::string> merge;
   std::optional<std::filesystem::path> hypernetwork, coefficients;
   bool allow_partial_lora = false;
+  MoleOptions mole;
   std::optional<std::string> sampler;
   std::optional<int64_t> steps, width, height, count;
   std::optional<uint64_t> seed;
@@ -45,6 +55,7 @@ struct GenerateOptions {
   std::optional<std::filesystem::path> from;
   std::optional<std::string> output;
   std::optional<OnExist> on_exist;
+  std::optional<std::filesystem::path> heatmaps;
   MachineOptions machine;
   bool no_metadata = false;
   bool dry_run = false;

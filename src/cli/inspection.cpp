@@ -14,6 +14,7 @@
 #include "molar/adapters/hypernetwork.h"
 #include "molar/adapters/lora_summary.h"
 #include "molar/adapters/merge/merge_coefficients.h"
+#include "molar/adapters/mole/expert_set.h"
 #include "molar/core/error.h"
 #include "molar/io/checkpoint.h"
 #include "molar/io/file.h"
@@ -124,13 +125,54 @@ Inspection inspect_hypernetwork(const fs::path& path) {
   const char* key_value = network.key_value() == KeyValueMode::kSum ? "sum" : "mean";
   Inspection inspection{path, {}, {}};
   inspection.fields = {{"kind", "hypernetwork"},
+                       {"layout", hypernet_layout_name(network.layout())},
                        {"widths", network.widths()},
                        {"hidden", network.num_hidden()},
                        {"key_value", key_value}};
+  const std::string layers = network.layout() == HypernetLayout::kFeatures
+                                 ? "all, of any width"
+                                 : fmt::format("to_q and to_out.0 of {} outputs; to_k and to_v: {}",
+                                               fmt::join(network.widths(), ", "), key_value);
   inspection.text = fmt::format(
       "kind: hypernetwork (predicts how a subject and a style LoRA are merged)\n"
-      "layers: to_q and to_out.0 of {} outputs\nhidden values: {}\nto_k and to_v: {}\n",
-      fmt::join(network.widths(), ", "), network.num_hidden(), key_value);
+      "reads: {}\nlayers: {}\nhidden values: {}\n",
+      hypernet_layout_name(network.layout()), layers, network.num_hidden());
+  return inspection;
+}
+
+// ---- experts
+
+Inspection inspect_gates(const fs::path& path) {
+  const ExpertGatesSummary summary = describe_expert_gates(path);
+  Inspection inspection{path, {}, {}};
+  inspection.fields = {{"kind", "expert gates"},
+                       {"experts", summary.experts},
+                       {"num_layers", summary.num_layers},
+                       {"num_keys", summary.num_keys},
+                       {"num_parameters", summary.num_parameters},
+                       {"dtype", summary.dtype},
+                       {"metadata", summary.metadata}};
+  inspection.text =
+      fmt::format("kind: expert gates (MoLE)\nexperts: {}\nlayers: {}\nparameters: {} ({})\n",
+                  fmt::join(summary.experts, ", "), summary.num_layers,
+                  grouped(summary.num_parameters), summary.dtype);
+  return inspection;
+}
+
+/// A folder for --mole: the gates, and each expert's file.
+Inspection inspect_expert_set(const fs::path& path) {
+  const Inspection gates = inspect_gates(path / kGatesFile);
+  Inspection inspection{path, {{"kind", "expert set"}, {"gates", gates.fields}}, {}};
+  inspection.text = fmt::format("kind: expert set (MoLE)\ngates: {} layers, {} parameters ({})\n",
+                                gates.fields["num_layers"].get<int64_t>(),
+                                grouped(gates.fields["num_parameters"].get<int64_t>()),
+                                gates.fields["dtype"].get<std::string>());
+  for (const std::string& name : gates.fields["experts"].get<std::vector<std::string>>()) {
+    const LoraSummary expert = describe_lora(path / (name + ".safetensors"));
+    inspection.fields["experts"][name] = expert.to_json();
+    inspection.text += fmt::format("{}: {} parameters ({}), made for {}\n", name,
+                                   grouped(expert.num_parameters), expert.dtype, expert.base_guess);
+  }
   return inspection;
 }
 
@@ -178,10 +220,12 @@ Inspection inspect_folder(const fs::path& path) {
                     fs::exists(path / "pytorch_lora_weights.safetensors") ||
                     fs::exists(path / "unet/adapter_config.json");
   if (lora) return inspect_lora(path);
+  if (is_expert_set(path)) return inspect_expert_set(path);
   throw FileError(
       fmt::format("folder '{}' is neither a diffusers model (model_index.json) nor a LoRA "
-                  "(adapter_config.json, pytorch_lora_weights.safetensors)",
-                  path.string()));
+                  "(adapter_config.json, pytorch_lora_weights.safetensors) nor a set of experts "
+                  "({})",
+                  path.string(), kGatesFile));
 }
 
 }  // namespace
@@ -205,6 +249,7 @@ Inspection inspect_file(const fs::path& path) try {
     const SafetensorsFile file = SafetensorsFile::open(path);
     if (is_lora(file)) return inspect_lora(path);
     if (is_hypernetwork(file)) return inspect_hypernetwork(path);
+    if (is_expert_gates(file)) return inspect_gates(path);
     return is_merge_coefficients(file) ? inspect_coefficients(path) : inspect_model(path);
   }
   if (head.starts_with(kJpegMagic)) return inspect_picture(path, "JPEG");

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "molar/core/error.h"
+#include "molar/core/vector_math.h"
 #include "option_binder.h"
 
 namespace molar::cli {
@@ -39,6 +40,7 @@ bool starts_anew(bool resume, bool no_resume) {
 }
 
 void set_threads(const std::optional<int64_t>& threads) {
+  resolve_vector_math();
   if (!threads) return;
   if (*threads < 1 || *threads > kMaxThreads)
     throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores",

@@ -28,7 +28,8 @@ void register_thread_option(CLI::App& app, std::optional<int64_t>& threads);
 /// --resume is the default and --no-resume its opposite. Throws ConfigError for both at once.
 bool starts_anew(bool resume, bool no_resume);
 
-/// Sets libtorch's number of threads, where one was given. Throws ConfigError.
+/// Makes libtorch ready to compute on several threads: its vector functions, and their number where
+/// one was given. Throws ConfigError.
 void set_threads(const std::optional<int64_t>& threads);
 
 }  // namespace molar::cli

@@ -19,6 +19,7 @@
 #include "molar/core/error.h"
 #include "molar/core/finite.h"
 #include "molar/core/parallel_tasks.h"
+#include "molar/core/process.h"
 #include "molar/io/hash.h"
 #include "molar/io/safetensors.h"
 #include "option_binder.h"
@@ -156,32 +157,41 @@ std::string joined_words(const std::vector<MergeInput>& inputs,
   return fmt::format("{}", fmt::join(words, ", "));
 }
 
-/// Of all predicted coefficients, in the order of the layers; empty where there are none.
+/// Of all that was predicted, in the order of the layers; empty where nothing was.
 std::string coefficients_digest(const MergedLora& merged) {
   std::string bytes;
   for (const auto& [name, how] : merged.layers) {
     if (!how.coefficients.defined()) continue;
-    const Tensor values = how.coefficients.contiguous();
-    bytes.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+    for (const Tensor& predicted : {how.coefficients, how.projection}) {
+      if (!predicted.defined()) continue;
+      const Tensor values = predicted.contiguous();
+      bytes.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+    }
   }
   return bytes.empty() ? "" : sha256_hex(bytes);
 }
 
-std::map<std::string, std::string> merge_metadata(
-    const std::string& method, const fs::path& output, ModelFamily family,
-    const std::vector<NamedUse>& uses, const std::vector<MergeInput>& inputs,
-    const std::vector<std::string>& hashes, const MergeOptions& options, const MergedLora& merged) {
+/// SHA-256 of all that a merge is made of; the last two are empty where nothing was predicted.
+struct MergeDigests {
+  std::vector<std::string> inputs;
+  std::string coefficients;
+  std::string hypernetwork;
+};
+
+SafetensorsMetadata merge_metadata(const std::string& method, const fs::path& output,
+                                   ModelFamily family, const std::vector<NamedUse>& uses,
+                                   const std::vector<MergeInput>& inputs,
+                                   const MergeDigests& digests, const MergedLora& merged) {
   Json description = {{"schema", kSchema},
                       {"method", method},
                       {"layers", merged.summary()},
-                      {"coefficients_sha256", coefficients_digest(merged)},
+                      {"coefficients_sha256", digests.coefficients},
                       {"inputs", Json::array()}};
-  if (options.hypernetwork != nullptr)
-    description["hypernet_sha256"] = sha256_safetensors_data(options.hypernetwork->path());
+  if (!digests.hypernetwork.empty()) description["hypernet_sha256"] = digests.hypernetwork;
   std::vector<std::string> parents;
   for (size_t i = 0; i < inputs.size(); ++i) {
     const MergeInput& input = inputs[i];
-    const std::string& hash = hashes[i];
+    const std::string& hash = digests.inputs[i];
     const LoraDocumentation words = read_lora_documentation(input.weights.metadata);
     parents.push_back(fmt::format("{} ({})", input.weights.path.stem().string(), hash));
     Json parent{{"role", role_name(input.role)},
@@ -193,7 +203,7 @@ std::map<std::string, std::string> merge_metadata(
     if (!uses[i].use.blocks.empty()) parent["blocks"] = block_strengths_text(uses[i].use.blocks);
     description["inputs"].push_back(std::move(parent));
   }
-  std::map<std::string, std::string> metadata = family_metadata(family);
+  SafetensorsMetadata metadata = family_metadata(family);
   metadata["molar.merge"] = description.dump(-1, ' ', false, Json::error_handler_t::replace);
   metadata["ss_output_name"] = metadata["modelspec.title"] = output.stem().string();
   metadata["modelspec.merged_from"] = fmt::format("{}", fmt::join(parents, ", "));
@@ -205,7 +215,7 @@ std::map<std::string, std::string> merge_metadata(
 }
 
 /// ss_network_dim and ss_network_alpha as kohya spells them: "Dynamic" where layers differ.
-void add_rank_metadata(std::map<std::string, std::string>& metadata, const LoraWeights& plain) {
+void add_rank_metadata(SafetensorsMetadata& metadata, const LoraWeights& plain) {
   std::set<int64_t> ranks;
   for (const auto& [name, layer] : plain.layers) ranks.insert(layer.rank());
   metadata["ss_network_dim"] = metadata["ss_network_alpha"] =
@@ -289,6 +299,7 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   const LoraFormat format = parse_lora_format(o.format.value_or("kohya"));
   const std::vector<NamedUse> uses = named_uses(o);
   set_threads(o.threads);
+  keep_freed_memory();
 
   MergeOptions merge = resolve_merge(o);
   std::optional<Hypernetwork> network;
@@ -313,16 +324,32 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   merge.factors_dtype =
       o.dtype && *o.dtype != "auto" ? parse_dtype(*o.dtype, at::kCPU) : widest_dtype(inputs);
 
-  std::future<std::vector<std::string>> hashes = std::async(std::launch::async, hash_all, inputs);
   const MergedLora merged = merge_loras(method, inputs, merge);
   spdlog::info("merged {} files by '{}': {} layers", inputs.size(), method, merged.summary());
   const LoraWeights plain = as_file_factors(merged.weights, merge.factors_dtype);
   const ModelFamily family = skeleton.layers().family;
-  std::map<std::string, std::string> metadata =
-      merge_metadata(method, *o.output, family, uses, inputs, hashes.get(), merge, merged);
-  add_rank_metadata(metadata, plain);
-  const LoraFileContent content = spell_lora(plain, family, format, metadata);
-  const fs::path path = write_safetensors(*o.output, on_exist, content.tensors, content.metadata);
+  MergeDigests digests{.inputs = std::vector(inputs.size(), std::string(kSha256HexDigits, '0')),
+                       .coefficients = coefficients_digest(merged),
+                       .hypernetwork = merge.hypernetwork == nullptr
+                                           ? ""
+                                           : sha256_safetensors_data(merge.hypernetwork->path())};
+  const auto metadata = [&] {
+    SafetensorsMetadata words =
+        merge_metadata(method, *o.output, family, uses, inputs, digests, merged);
+    add_rank_metadata(words, plain);
+    return words;
+  };
+  // Writing waits for memory and disk, hashing for the processor: side by side.
+  std::future<std::vector<std::string>> hashes = std::async(std::launch::async, hash_all, inputs);
+  const LoraFileContent content = spell_lora(plain, family, format, metadata());
+  const auto with_hashes = [&] {
+    digests.inputs = hashes.get();
+    SafetensorsMetadata words = content.metadata;
+    for (const auto& [key, value] : metadata()) words[key] = value;
+    return words;
+  };
+  const fs::path path =
+      write_safetensors(*o.output, on_exist, content.tensors, content.metadata, with_hashes);
   if (o.report) write_report(*o.report, method, inputs, merged);
   if (!o.run.json) {
     write_result_line(path.string());

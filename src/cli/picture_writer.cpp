@@ -44,6 +44,7 @@ void check_folder(const fs::path& target) {
 
 PictureWriter::PictureWriter(PictureWriterOptions options, const GenerationRequest& request)
     : options_(std::move(options)) {
+  if (options_.heatmaps) check_folder(*options_.heatmaps / "map.png");
   if (to_stdout()) {
     if (options_.json)
       throw ConfigError("-o - and --json both want standard output; give one of them");
@@ -80,11 +81,31 @@ bool PictureWriter::nothing_to_draw() const {
                      [](const PlannedPicture& picture) { return picture.exists; });
 }
 
+/// DIR/<picture>-<expert>-step-01.png for each evaluation that the experts acted in, and
+/// DIR/<picture>-global-gates.svg. They belong to the picture: those of an earlier one of its name
+/// are replaced.
+void PictureWriter::write_heatmaps(const fs::path& picture_path, const Picture& picture) const {
+  if (!options_.heatmaps || !picture.gates) return;
+  const GateTrace& trace = *picture.gates;
+  const auto write_file = [&](const std::string& name, const std::string& bytes) {
+    write_file_atomically(*options_.heatmaps / name, OnExist::kOverwrite,
+                          [&](const ByteSink& sink) { sink(bytes); });
+  };
+  const std::string stem = picture_path.stem().string();
+  for (size_t i = 0; i < trace.steps.size(); ++i)
+    for (size_t e = 0; e < trace.experts.size() && !trace.steps[i].levels.empty(); ++e)
+      write_file(fmt::format("{}-{}-step-{:02}.png", stem, trace.experts[e], i + 1),
+                 encode_png(heatmap(picture.pixels, trace.steps[i], e), {}));
+  write_file(stem + "-global-gates.svg", global_gates_svg(trace));
+  spdlog::info("gates of '{}' written to '{}'", picture_path.string(), options_.heatmaps->string());
+}
+
 void PictureWriter::write(size_t index, const Picture& picture,
                           const std::vector<std::string>& warnings) {
   const std::string png =
       encode_png(picture.pixels, options_.metadata ? picture.record.png_text() : PngText{});
   if (to_stdout()) {
+    write_heatmaps(fmt::format("molar-{}.png", plan_[index].seed), picture);
     write_result(png);
     return;
   }
@@ -94,6 +115,7 @@ void PictureWriter::write(size_t index, const Picture& picture,
     report_skipped(index);
     return;
   }
+  write_heatmaps(file.path, picture);
   if (!options_.json) {
     write_result_line(file.path.string());
     return;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct PictureWriterOptions {
   OnExist on_exist = OnExist::kNumber;
   bool metadata = true;
   bool json = false;
+  std::optional<std::filesystem::path> heatmaps;  ///< folder for the experts' gates
 };
 
 /// A picture that a command will write, or, with `exists`, skip.
@@ -37,13 +39,15 @@ class PictureWriter {
   const std::vector<PlannedPicture>& plan() const { return plan_; }
   bool nothing_to_draw() const;
 
-  /// Writes picture number `index` and prints its path, its JSON object, or its bytes; a file that
-  /// appeared meanwhile and is kept is reported as skipped.
+  /// Writes picture number `index`, the heat maps of its gates where it has them, and prints its
+  /// path, its JSON object, or its bytes; a file that appeared meanwhile and is kept is reported as
+  /// skipped.
   void write(size_t index, const Picture& picture, const std::vector<std::string>& warnings);
   void report_skipped(size_t index) const;
 
  private:
   bool to_stdout() const { return options_.output == "-"; }
+  void write_heatmaps(const std::filesystem::path& picture_path, const Picture& picture) const;
 
   PictureWriterOptions options_;
   std::vector<PlannedPicture> plan_;

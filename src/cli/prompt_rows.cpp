@@ -68,18 +68,29 @@ void PromptRows::check_columns() {
           {fmt::format("{}: column {}", place(list_.source, column.position), *message)});
 }
 
+void PromptRows::set(const PromptCell& cell) {
+  const std::string origin = place(list_.source, cell.position);
+  if (CLI::Option* target = option(cell.key)) {
+    target->clear();
+    set_option(*target, cell.values, origin);
+  } else if (const auto message = unknown(cell.key)) {
+    throw InputError(fmt::format("{}: {}", origin, *message));
+  }
+}
+
 BatchRow PromptRows::to_batch_row(const PromptRow& row, int64_t number) {
   options_ = defaults_;
-  for (const PromptCell& cell : row.cells) {
-    CLI::Option* target = option(cell.key);
-    if (target == nullptr) {
-      const auto message = unknown(cell.key);
-      if (!message) continue;
-      throw InputError(fmt::format("{}: {}", place(list_.source, cell.position), *message));
-    }
-    target->clear();
-    set_option(*target, cell.values, place(list_.source, cell.position));
+  const auto cell_named = [&](const char* key) {
+    return std::ranges::find(row.cells, key, &PromptCell::key);
+  };
+  // A row's own choice takes the command line's place, which would exclude it.
+  if (const auto no_mole = cell_named("no-mole"); no_mole != row.cells.end()) {
+    set(*no_mole);
+    if (options_.mole.off) options_.mole = MoleOptions{.off = true};
+  } else if (cell_named("mole") != row.cells.end()) {
+    options_.mole.off = false;
   }
+  for (const PromptCell& cell : row.cells) set(cell);
   if (!options_.prompt)
     throw InputError(fmt::format("{}: no prompt; wanted a prompt in the row, or -p for all rows",
                                  place(list_.source, row.position)));

@@ -37,6 +37,7 @@ class PromptRows {
   CLI::Option* option(const std::string& key) const;
   std::optional<std::string> unknown(const std::string& key) const;
   void check_columns();
+  void set(const PromptCell& cell);  // in options_
   void read(const PromptRow& row, int64_t number);
   BatchRow to_batch_row(const PromptRow& row, int64_t number);
 

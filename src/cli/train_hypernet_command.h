@@ -14,9 +14,11 @@ namespace molar::cli {
 
 /// Unset means: the default of HypernetOptions.
 struct TrainHypernetOptions {
-  std::optional<std::filesystem::path> subjects, styles, validation_subjects, validation_styles;
+  std::optional<std::filesystem::path> subjects, styles, validation_subjects, validation_styles,
+      joint_images;
+  std::optional<std::string> layout;
   std::optional<int64_t> hidden, pairs_per_step, validate_every, patience;
-  std::optional<double> weight_decay, max_grad_norm;
+  std::optional<double> joint_weight, weight_decay, max_grad_norm;
   bool constant = false;
   MergeTrainingFlags training;
 };

@@ -126,6 +126,41 @@ LoraUse parse_value(const std::string& option, const std::string& text) {
 }
 
 template <>
+ExpertStrength parse_value(const std::string& option, const std::string& text) {
+  const size_t equals = text.find('=');
+  const auto weight =
+      equals == std::string::npos ? std::nullopt : read_finite(text.substr(equals + 1));
+  if (!weight || equals == 0) refuse(option, text, "NAME=STRENGTH, such as face=0.8");
+  return {parse_value<std::string>(option, text.substr(0, equals)), *weight};
+}
+
+template <>
+ExpertRegion parse_value(const std::string& option, const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
+    refuse(option, text, "NAME=x,y,width,height, NAME=MASK.png or NAME=auto");
+  const std::string where = text.substr(equals + 1);
+  ExpertRegion region{parse_value<std::string>(option, text.substr(0, equals)), FoundByGates{}};
+  if (where == "auto") return region;
+  if (where.find_first_not_of("0123456789,-+ ") != std::string::npos) {
+    region.where = fs::path(where);
+    return region;
+  }
+  std::vector<int64_t> numbers;
+  for (size_t start = 0; start <= where.size();) {
+    const size_t comma = std::min(where.find(',', start), where.size());
+    const auto number = read_number<int64_t>(where.substr(start, comma - start));
+    if (!number) break;
+    numbers.push_back(*number);
+    start = comma + 1;
+  }
+  if (numbers.size() != 4 || std::ranges::count(where, ',') != 3)
+    refuse(option, text, "four whole numbers, x,y,width,height in pixels");
+  region.where = PixelBox{numbers[0], numbers[1], numbers[2], numbers[3]};
+  return region;
+}
+
+template <>
 PromptSyntax parse_value(const std::string& option, const std::string& text) {
   return parse_choice<PromptSyntax>(
       option, text, {{"a1111", PromptSyntax::kA1111}, {"plain", PromptSyntax::kPlain}});

@@ -39,6 +39,12 @@ bool parse_value(const std::string& option, const std::string& text);
 /// ("a@2@1").
 template <>
 LoraUse parse_value(const std::string& option, const std::string& text);
+/// NAME=W.
+template <>
+ExpertStrength parse_value(const std::string& option, const std::string& text);
+/// NAME=x,y,width,height, NAME=auto or NAME=MASK; a mask called auto is ./auto.
+template <>
+ExpertRegion parse_value(const std::string& option, const std::string& text);
 template <>
 PromptSyntax parse_value(const std::string& option, const std::string& text);
 template <>

@@ -28,6 +28,11 @@ fs::path numbered(const fs::path& target, int64_t number) {
 
 }  // namespace
 
+void ByteSink::operator()(std::string_view bytes) const { file_.write(bytes); }
+void ByteSink::rewrite(int64_t offset, std::string_view bytes) const {
+  file_.rewrite(offset, bytes);
+}
+
 bool is_taken(const fs::path& path) {
   std::error_code error;  // a folder on the way that cannot be entered is the writer's to report
   return fs::exists(fs::symlink_status(path, error));
@@ -63,7 +68,7 @@ WrittenFile write_file_atomically(const fs::path& target, OnExist on_exist,
     throw FileError(fmt::format("cannot create folder '{}': {}", folder.string(), error.message()));
 
   TemporaryFile temporary(target);
-  write([&](std::string_view bytes) { temporary.write(bytes); });
+  write(ByteSink(temporary));
   temporary.sync();
   if (on_exist == OnExist::kOverwrite) {
     temporary.publish_over(target);

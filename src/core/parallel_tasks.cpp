@@ -12,9 +12,12 @@
 #include <thread>
 #include <vector>
 
+#include "molar/core/vector_math.h"
+
 namespace molar {
 
 void parallel_tasks(int64_t count, const std::function<void(int64_t)>& task) {
+  resolve_vector_math();
   const int num_threads = at::get_num_threads();
   std::atomic<int64_t> next = 0;
   std::mutex mutex;

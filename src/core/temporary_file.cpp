@@ -78,6 +78,16 @@ void TemporaryFile::write(std::string_view bytes) {
   }
 }
 
+void TemporaryFile::rewrite(int64_t offset, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(descriptor_, bytes.data(), bytes.size(), offset);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("write", target_);
+    bytes.remove_prefix(static_cast<size_t>(written));
+    offset += written;
+  }
+}
+
 /// The disk works while the rest is still being made, so that less is left to wait for in sync().
 void TemporaryFile::start_writing_back(int64_t num_bytes) {
   constexpr int64_t kPortion = int64_t{16} << 20;

@@ -8,8 +8,8 @@
 
 namespace molar {
 
-/// Call order: (write)* -> sync -> publish_new or publish_over. Destroyed before that, it leaves
-/// nothing.
+/// Call order: (write | rewrite)* -> sync -> publish_new or publish_over. Destroyed before that, it
+/// leaves nothing.
 class TemporaryFile {
  public:
   enum class Kind {
@@ -26,6 +26,8 @@ class TemporaryFile {
   TemporaryFile& operator=(const TemporaryFile&) = delete;
 
   void write(std::string_view bytes);
+  /// In place of what was written there. Later writes go on at the end.
+  void rewrite(int64_t offset, std::string_view bytes);
   /// Everything is on the disk when it returns.
   void sync();
   /// false: something of that name exists, and is left alone.

@@ -30,7 +30,7 @@ constexpr std::pair<std::string_view, std::string_view> kKohyaOptions[] = {
 };
 
 /// Keys that may have several values.
-constexpr std::string_view kListKeys[] = {"lora"};
+constexpr std::string_view kListKeys[] = {"lora", "expert", "region"};
 
 std::string_view trimmed(std::string_view text) {
   const size_t first = text.find_first_not_of(kBlanks);

@@ -36,7 +36,7 @@ std::vector<NamedTensor> in_file_order(const StateDict& tensors,
 }
 
 std::string compose_header(const std::vector<NamedTensor>& order,
-                           const std::map<std::string, std::string>& metadata) {
+                           const SafetensorsMetadata& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   // The keys of `order` are unique, so they are appended without ordered_json's linear search.
@@ -61,7 +61,8 @@ std::string compose_header(const std::vector<NamedTensor>& order,
 
 std::filesystem::path write_safetensors(const std::filesystem::path& path, OnExist on_exist,
                                         const StateDict& tensors,
-                                        const std::map<std::string, std::string>& metadata) {
+                                        const SafetensorsMetadata& metadata,
+                                        const std::function<SafetensorsMetadata()>& late_metadata) {
   const std::vector<NamedTensor> order = in_file_order(tensors, path);
   const std::string header = compose_header(order, metadata);
   const auto write = [&](const ByteSink& sink) {
@@ -72,6 +73,10 @@ std::filesystem::path write_safetensors(const std::filesystem::path& path, OnExi
       const Tensor tensor = item->second.detach().to(at::kCPU).contiguous();
       sink({static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()});
     }
+    if (!late_metadata) return;
+    const std::string late = compose_header(order, late_metadata());
+    TORCH_CHECK(late.size() == header.size(), "internal: the late metadata have another length");
+    sink.rewrite(sizeof(header_bytes), late);
   };
   return write_file_atomically(path, on_exist, write).path;
 }

@@ -37,6 +37,10 @@ GEGLUImpl::GEGLUImpl(int64_t in_features, int64_t out_features)
       proj_(register_module("proj", Linear(in_features, 2 * out_features))) {}
 
 Tensor GEGLUImpl::forward(const Tensor& x) {
+  if (proj_->has_residual()) {  // of the whole result: computed once
+    const auto parts = proj_(x).chunk(2, /*dim=*/-1);
+    return mul_reusing(at::gelu(parts[1]), parts[0]);
+  }
   // Two products of half the width: both results are contiguous, and one is reused for the other.
   const Tensor gate = gelu_reusing(proj_->forward_slice(x, out_features_, out_features_));
   return mul_reusing(gate, proj_->forward_slice(x, 0, out_features_));

@@ -16,6 +16,8 @@ constexpr int64_t kScoresInCache = 1 << 20;  // 4 MiB: of 1, 2, 4 and 8 the fast
 using Scalars = c10::List<std::optional<at::Scalar>>;
 using LinearSignature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
                                std::string_view, Scalars, std::optional<std::string_view>);
+using AddLinearSignature = Tensor(const Tensor&, const Tensor&, const Tensor&,
+                                  const std::optional<Tensor>&, std::string_view);
 using ConvolutionSignature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
                                     at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
                                     std::string_view, Scalars, std::optional<std::string_view>);
@@ -27,8 +29,8 @@ template <typename Signature>
 using Operator = std::optional<c10::TypedOperatorHandle<Signature>>;
 
 template <typename Signature>
-Operator<Signature> find_operator(const char* name) {
-  const auto found = c10::Dispatcher::singleton().findSchema({name, ""});
+Operator<Signature> find_operator(const char* name, const char* overload = "") {
+  const auto found = c10::Dispatcher::singleton().findSchema({name, overload});
   if (!found || !found->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return std::nullopt;
   try {
     return found->typed<Signature>();
@@ -39,6 +41,12 @@ Operator<Signature> find_operator(const char* name) {
 
 const Operator<LinearSignature>& linear_operator() {
   static const auto found = find_operator<LinearSignature>("mkldnn::_linear_pointwise");
+  return found;
+}
+
+const Operator<AddLinearSignature>& add_linear_operator() {
+  static const auto found =
+      find_operator<AddLinearSignature>("mkldnn::_linear_pointwise", "binary");
   return found;
 }
 
@@ -60,12 +68,16 @@ std::optional<Tensor> optional_of(const Tensor& tensor) {
 
 bool cpu_kernels_apply(const Tensor& x) {
   return x.device().is_cpu() && x.scalar_type() == at::kFloat && !at::GradMode::is_enabled() &&
-         at::globalContext().userEnabledMkldnn() && linear_operator() && convolution_operator() &&
-         pack_operator();
+         at::globalContext().userEnabledMkldnn() && linear_operator() && add_linear_operator() &&
+         convolution_operator() && pack_operator();
 }
 
 Tensor cpu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return linear_operator()->call(x, weight, optional_of(bias), "none", Scalars(), "");
+}
+
+Tensor cpu_add_linear(const Tensor& y, const Tensor& x, const Tensor& weight) {
+  return add_linear_operator()->call(x, y, weight, std::nullopt, "add");
 }
 
 Tensor cpu_pack_convolution_weight(const Tensor& weight) {

@@ -21,12 +21,6 @@ void check_replacement(const Tensor& current, const Tensor& weight) {
                           dense ? "" : ", neither contiguous nor channels-last"));
 }
 
-bool recorded(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
-
-Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  return cpu_kernels_apply(x) ? cpu_linear(x, weight, bias) : at::linear(x, weight, bias);
-}
-
 }  // namespace
 
 Tensor unallocated_parameter(at::IntArrayRef shape) { return at::zeros({1}).expand(shape); }
@@ -39,18 +33,17 @@ LinearImpl::LinearImpl(int64_t in_features, int64_t out_features, Bias bias)
 }
 
 Tensor LinearImpl::forward(const Tensor& x) const {
-  const Tensor y = linear(x, weight_, bias_);
-  return residual_ ? add_reusing(y, residual_(x)) : y;
+  return with_residual(x, fast_linear(x, weight_, bias_));
 }
 
 Tensor LinearImpl::forward_slice(const Tensor& x, int64_t first, int64_t count) const {
-  const Tensor y = linear(x, weight_.narrow(0, first, count),
-                          bias_.defined() ? bias_.narrow(0, first, count) : bias_);
-  return residual_ ? add_reusing(y, residual_(x).narrow(-1, first, count)) : y;
+  TORCH_CHECK(!has_residual(), "internal: a residual is of the whole result");
+  return fast_linear(x, weight_.narrow(0, first, count),
+                     bias_.defined() ? bias_.narrow(0, first, count) : bias_);
 }
 
 Tensor LinearImpl::project(const Tensor& x, const Tensor& weight) const {
-  return at::linear(x, weight);
+  return fast_linear(x, weight);
 }
 
 void LinearImpl::set_weight(const Tensor& weight) {
@@ -92,8 +85,7 @@ Tensor Conv2dImpl::forward(const Tensor& x) {
     const Tensor tokens = forward_tokens(x.permute({0, 2, 3, 1}).flatten(1, 2));
     return tokens.unflatten(1, {x.size(2), x.size(3)}).permute({0, 3, 1, 2});
   }
-  const Tensor y = convolve(x);
-  return residual_ ? add_reusing(y, residual_(x)) : y;
+  return with_residual(x, convolve(x));
 }
 
 Tensor Conv2dImpl::convolve(const Tensor& x) {
@@ -110,12 +102,12 @@ Tensor Conv2dImpl::convolve(const Tensor& x) {
 
 Tensor Conv2dImpl::forward_tokens(const Tensor& x) const {
   TORCH_CHECK(options_.kernel_size == 1, "internal: tokens need a convolution of kernel size 1");
-  const Tensor y = linear(x, weight().view({options_.out_channels, options_.in_channels}), bias_);
-  return residual_ ? add_reusing(y, residual_(x)) : y;
+  return with_residual(
+      x, fast_linear(x, weight().view({options_.out_channels, options_.in_channels}), bias_));
 }
 
 Tensor Conv2dImpl::project(const Tensor& x, const Tensor& weight) const {
-  if (x.dim() == 3) return at::linear(x, weight.flatten(1));  // tokens
+  if (x.dim() == 3) return fast_linear(x, weight.flatten(1));  // tokens
   return at::conv2d(x, weight, {}, options_.stride, options_.padding);
 }
 
@@ -141,26 +133,6 @@ Tensor LayerNormImpl::forward(const Tensor& x) const {
 EmbeddingImpl::EmbeddingImpl(int64_t num_embeddings, int64_t features)
     : weight_(register_parameter("weight", unallocated_parameter({num_embeddings, features}),
                                  /*requires_grad=*/false)) {}
-
-Tensor add_reusing(const Tensor& x, const Tensor& y) {
-  return !recorded(x) && !recorded(y) ? x.add_(y) : x + y;
-}
-
-Tensor mul_reusing(const Tensor& x, const Tensor& y) {
-  return !recorded(x) && !recorded(y) ? x.mul_(y) : x * y;
-}
-
-Tensor gelu_reusing(const Tensor& x) {
-  if (recorded(x)) return at::gelu(x);
-  Tensor out = x;
-  return at::gelu_(out);
-}
-
-Tensor silu_reusing(const Tensor& x) {
-  if (recorded(x)) return at::silu(x);
-  Tensor out = x;
-  return at::silu_(out);
-}
 
 Tensor in_image_layout(const Tensor& x) {
   const bool channels_last = x.device().is_cpu() || x.scalar_type() != at::kFloat;

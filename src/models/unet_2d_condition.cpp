@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 
 #include "molar/core/error.h"
@@ -36,7 +37,48 @@ std::vector<Tensor> take_last(std::vector<Tensor>& states, size_t count) {
   return taken;
 }
 
+/// "down_blocks.2.attentions.0.proj_in", "down_blocks." -> 2; nullopt where it starts otherwise.
+std::optional<size_t> block_number(std::string_view module, std::string_view list) {
+  if (!module.starts_with(list)) return std::nullopt;
+  module.remove_prefix(list.size());
+  size_t number = 0;
+  const auto [end, error] = std::from_chars(module.data(), module.data() + module.size(), number);
+  return error == std::errc() && end != module.data() + module.size() && *end == '.'
+             ? std::optional(number)
+             : std::nullopt;
+}
+
+/// The level whose maps the block of `module` works on, 0 the finest.
+std::optional<size_t> level_of(const UNet2DConditionConfig& config, std::string_view module) {
+  const size_t count = config.levels.size();
+  if (module.starts_with("mid_block.")) return count - 1;
+  if (const auto down = block_number(module, "down_blocks."); down && *down < count) return *down;
+  if (const auto up = block_number(module, "up_blocks."); up && *up < count) return count - 1 - *up;
+  return std::nullopt;
+}
+
+bool reads_text(std::string_view module, bool only_cross_attention) {
+  if (!module.ends_with(".to_k") && !module.ends_with(".to_v")) return false;
+  return only_cross_attention || module.find(".attn2.") != std::string_view::npos;
+}
+
 }  // namespace
+
+std::optional<MapSize> token_map_size(const UNet2DConditionConfig& config, std::string_view module,
+                                      MapSize latents) {
+  const auto level = level_of(config, module);
+  if (!level || module.find(".attentions.") == std::string_view::npos) return std::nullopt;
+  // The middle block has the last level's sizes, but attends to itself in any case.
+  const bool only_cross =
+      !module.starts_with("mid_block.") && config.levels[*level].only_cross_attention;
+  if (reads_text(module, only_cross)) return std::nullopt;
+  // Downsample2D: kernel 3, stride 2; without a padding of its own one row and column are added.
+  const int64_t padding = config.downsample_padding > 0 ? 2 * config.downsample_padding : 1;
+  MapSize size = latents;
+  for (size_t i = 0; i < *level; ++i)
+    size = {(size.height + padding - 3) / 2 + 1, (size.width + padding - 3) / 2 + 1};
+  return size;
+}
 
 UNet2DConditionModelImpl::UNet2DConditionModelImpl(const UNet2DConditionConfig& config)
     : config_(config),

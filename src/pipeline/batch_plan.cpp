@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <numeric>
+#include <span>
 #include <string>
 
 namespace molar {
@@ -11,11 +12,12 @@ namespace {
 
 /// Two pictures with equal texts share what the text stands for.
 struct SharedParts {
-  std::string adapters, kind, prompts;
+  std::string adapters, experts, kind, prompts;
 };
 
 SharedParts shared_parts(const GenerationRequest& r) {
   return {.adapters = GenerationRequest{.adapters = r.adapters}.to_json().dump(),
+          .experts = GenerationRequest{.mole = r.mole}.to_json().dump(),
           .kind = Json{GenerationRequest{.sampler = r.sampler,
                                          .num_steps = r.num_steps,
                                          .eta = r.eta,
@@ -53,11 +55,12 @@ class Ranks {
 
 std::vector<std::vector<size_t>> plan_batch(const std::vector<GenerationRequest>& pictures,
                                             BatchOrder order) {
-  Ranks adapters, kinds, prompts;
-  std::vector<std::array<size_t, 3>> ranks;
+  Ranks adapters, experts, kinds, prompts;
+  std::vector<std::array<size_t, 4>> ranks;
   for (const GenerationRequest& picture : pictures) {
     const SharedParts parts = shared_parts(picture);
-    ranks.push_back({adapters(parts.adapters), kinds(parts.kind), prompts(parts.prompts)});
+    ranks.push_back({adapters(parts.adapters), experts(parts.experts), kinds(parts.kind),
+                     prompts(parts.prompts)});
   }
   std::vector<size_t> sequence(pictures.size());
   std::iota(sequence.begin(), sequence.end(), size_t{0});
@@ -66,9 +69,12 @@ std::vector<std::vector<size_t>> plan_batch(const std::vector<GenerationRequest>
 
   std::vector<std::vector<size_t>> groups;
   for (const size_t i : sequence) {
-    const bool joins = !groups.empty() && pictures[i].init_image.empty() &&
-                       ranks[groups.back().front()][0] == ranks[i][0] &&
-                       ranks[groups.back().front()][1] == ranks[i][1];
+    const auto all_but_prompts = [&](size_t picture) {
+      return std::span(ranks[picture]).first<3>();
+    };
+    const bool joins =
+        !groups.empty() && pictures[i].init_image.empty() &&
+        std::ranges::equal(all_but_prompts(groups.back().front()), all_but_prompts(i));
     if (!joins) groups.emplace_back();
     groups.back().push_back(i);
   }

@@ -33,16 +33,23 @@ Json request_json(const ModelRequest& model) {
 class RowKeys {
  public:
   /// The request without its seed, files as their content's hashes.
-  Json content(const GenerationRequest& request, const std::vector<LoraRecord>& loras,
-               const std::string& model_sha256, const ModelRequest& model) {
-    Json json = request.to_json();
+  Json content(const CheckedRequest& checked, const std::string& model_sha256,
+               const ModelRequest& model) {
+    Json json = checked.request.to_json();
     json.erase("seed");
     for (const char* file : {"init-image", "mask", "hypernet", "coefficients"})
       if (json.contains(file)) json[file] = sha256(json[file].get<std::string>());
+    if (json.contains("region"))
+      for (Json& region : json["region"])
+        if (region.contains("mask")) region["mask"] = sha256(region["mask"].get<std::string>());
     json["loras"] = Json::array();
     for (const char* role : {"subject", "style", "lora"}) json.erase(role);
-    for (const LoraRecord& lora : loras)
+    for (const LoraRecord& lora : checked.loras)
       json["loras"].push_back({lora.role, lora.sha256, lora.weight, lora.blocks});
+    json["experts"] = Json::array();
+    for (const char* option : {"mole", "expert"}) json.erase(option);
+    for (const ExpertRecord& expert : checked.experts)
+      json["experts"].push_back({expert.name, expert.sha256, expert.weight});
     json["model"] = model_sha256;
     json["dtype"] = dtype_option(model.compute.dtype);
     json["version"] = kKeyVersion;
@@ -249,11 +256,15 @@ class BatchDrawing {
 
   /// The key stands for the files' content when they were checked.
   void check_files(const Job& job, const Picture& picture) const {
-    const std::vector<LoraRecord>& wanted = batch_.rows[job.row].loras;
-    for (size_t i = 0; i < wanted.size(); ++i)
-      if (picture.record.loras.at(i).sha256 != wanted[i].sha256)
-        throw FileError(fmt::format("'{}' was changed since the run started; run again",
-                                    wanted[i].file.string()));
+    const auto compare = [](const auto& wanted, const auto& found) {
+      for (size_t i = 0; i < wanted.size(); ++i)
+        if (found.at(i).sha256 != wanted[i].sha256)
+          throw FileError(fmt::format("'{}' was changed since the run started; run again",
+                                      wanted[i].file.string()));
+    };
+    const CheckedRow& row = batch_.rows[job.row];
+    compare(row.loras, picture.record.loras);
+    compare(row.experts, picture.record.experts);
   }
 
   void keep(const Job& job, const Picture& picture) {
@@ -316,8 +327,9 @@ CheckedBatch check_batch(const std::vector<BatchRow>& rows, const PipelineOption
     cancellation.stop_here_if_requested();
     try {
       const OpenedModels::Entry& model = models.open(row.model, batch.models);
-      auto [request, loras] = batch.models[*model.index].check(row.request);
-      const Json content = keys.content(request, loras, model.sha256, row.model);
+      CheckedRequest checked_request = batch.models[*model.index].check(row.request);
+      GenerationRequest& request = checked_request.request;
+      const Json content = keys.content(checked_request, model.sha256, row.model);
       if (!row.has_seed) request.seed = keys.seed(content);
       CheckedRow checked{.number = row.number,
                          .place = row.place,
@@ -327,7 +339,8 @@ CheckedBatch check_batch(const std::vector<BatchRow>& rows, const PipelineOption
         checked.pictures.push_back({picture_name(row.number, checked.key, i, request.count),
                                     request.seed + static_cast<uint64_t>(i)});
       checked.request = std::move(request);
-      checked.loras = std::move(loras);
+      checked.loras = std::move(checked_request.loras);
+      checked.experts = std::move(checked_request.experts);
       batch.rows.push_back(std::move(checked));
     } catch (...) {
       batch.problems.push_back({row.number, describe_failure(std::current_exception())});

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <set>
 
 #include "molar/core/error.h"
 #include "molar/schedulers/scheduler.h"
@@ -48,17 +49,59 @@ uint64_t read_value(const JsonConfig& json, const std::string& key) {
   return value.get<uint64_t>();
 }
 
-LoraUse read_lora(const Json& json, const std::string& source) {
-  const JsonConfig config(json, source);
-  LoraUse use{read_path(config, "file"), config.get<double>("weight")};
-  if (json.contains("blocks")) use.blocks = parse_block_strengths(read_text(config, "blocks"));
-  config.refuse_unread_keys();
+LoraUse read_lora(const JsonConfig& json) {
+  LoraUse use{read_path(json, "file"), json.get<double>("weight")};
+  if (json.json().contains("blocks")) use.blocks = parse_block_strengths(read_text(json, "blocks"));
   return use;
 }
 
 template <>
 LoraUse read_value(const JsonConfig& json, const std::string& key) {
-  return read_lora(json.json().at(key), fmt::format("{}: '{}'", json.source(), key));
+  const JsonConfig object(json.json().at(key), fmt::format("{}: '{}'", json.source(), key));
+  LoraUse use = read_lora(object);
+  object.refuse_unread_keys();
+  return use;
+}
+
+/// Every object of the list under `key`, read whole by `read`.
+template <typename Read>
+void read_objects(const JsonConfig& json, const std::string& key, const Read& read) {
+  const Json& list = json.json().at(key);
+  const std::string source = fmt::format("{}: '{}'", json.source(), key);
+  if (!list.is_array())
+    throw InputError(fmt::format("{} must be a list, is {}", source, list.dump()));
+  for (const Json& one : list) {
+    const JsonConfig object(one, source);
+    read(object);
+    object.refuse_unread_keys();
+  }
+}
+
+Json region_json(const ExpertRegion& region) {
+  Json json{{"expert", region.expert}};
+  if (const auto* box = std::get_if<PixelBox>(&region.where))
+    json["box"] = {box->x, box->y, box->width, box->height};
+  else if (const auto* mask = std::get_if<fs::path>(&region.where))
+    json["mask"] = write_path(*mask);
+  else
+    json["auto"] = true;
+  return json;
+}
+
+ExpertRegion read_region(const JsonConfig& json) {
+  ExpertRegion region{read_text(json, "expert"), FoundByGates{}};
+  if (json.has("mask")) {
+    region.where = read_path(json, "mask");
+  } else if (json.has("box")) {
+    const auto numbers = json.get<std::vector<int64_t>>("box");
+    if (numbers.size() != 4)
+      throw InputError(fmt::format("{}: 'box' must be [x, y, width, height], has {} numbers",
+                                   json.source(), numbers.size()));
+    region.where = PixelBox{numbers[0], numbers[1], numbers[2], numbers[3]};
+  } else if (!json.get<bool>("auto")) {
+    throw InputError(fmt::format("{}: wanted 'box', 'mask' or 'auto': true", json.source()));
+  }
+  return region;
 }
 
 Json lora_json(const LoraUse& use) {
@@ -141,12 +184,8 @@ const std::vector<Field>& fields() {
          for (const LoraUse& use : r.adapters.loras) j.push_back(lora_json(use));
        },
        [](R& r, const JsonConfig& j) {
-         const Json& list = j.json().at("lora");
-         if (!list.is_array())
-           throw InputError(
-               fmt::format("{}: 'lora' must be a list, is {}", j.source(), list.dump()));
-         for (const Json& use : list)
-           r.adapters.loras.push_back(read_lora(use, fmt::format("{}: 'lora'", j.source())));
+         read_objects(j, "lora",
+                      [&](const JsonConfig& use) { r.adapters.loras.push_back(read_lora(use)); });
        }},
       {"merge", [](const R& r, Json& j) { j = r.adapters.merge; },
        [](R& r, const JsonConfig& j) { r.adapters.merge = read_text(j, "merge"); }},
@@ -164,9 +203,51 @@ const std::vector<Field>& fields() {
        [](R& r, const JsonConfig& j) {
          r.adapters.allow_partial = j.get<bool>("allow-partial-lora");
        }},
+      {"mole",
+       [](const R& r, Json& j) {
+         if (!r.mole.folder.empty()) j = write_path(r.mole.folder);
+       },
+       [](R& r, const JsonConfig& j) { r.mole.folder = read_path(j, "mole"); }},
+      {"no-mole", [](const R& r, Json& j) { j = r.mole.off; },
+       [](R& r, const JsonConfig& j) { r.mole.off = j.get<bool>("no-mole"); }},
+      {"expert",
+       [](const R& r, Json& j) {
+         for (const ExpertStrength& one : r.mole.strengths)
+           j.push_back({{"name", one.name}, {"weight", one.weight}});
+       },
+       [](R& r, const JsonConfig& j) {
+         read_objects(j, "expert", [&](const JsonConfig& one) {
+           r.mole.strengths.push_back({read_text(one, "name"), one.get<double>("weight")});
+         });
+       }},
+      {"mole-cap",
+       [](const R& r, Json& j) {
+         if (r.mole.cap) j = *r.mole.cap;
+       },
+       [](R& r, const JsonConfig& j) { r.mole.cap = j.get<double>("mole-cap"); }},
+      {"mole-start",
+       [](const R& r, Json& j) {
+         if (r.mole.start != 0) j = r.mole.start;
+       },
+       [](R& r, const JsonConfig& j) { r.mole.start = j.get<double>("mole-start"); }},
+      {"mole-end",
+       [](const R& r, Json& j) {
+         if (r.mole.end != 1) j = r.mole.end;
+       },
+       [](R& r, const JsonConfig& j) { r.mole.end = j.get<double>("mole-end"); }},
+      {"region",
+       [](const R& r, Json& j) {
+         for (const ExpertRegion& region : r.mole.regions) j.push_back(region_json(region));
+       },
+       [](R& r, const JsonConfig& j) {
+         read_objects(j, "region",
+                      [&](const JsonConfig& one) { r.mole.regions.push_back(read_region(one)); });
+       }},
   };
   return kFields;
 }
+
+constexpr double kHighestStrength = std::numeric_limits<float>::max();  // of float32 or less
 
 /// Throws ConfigError unless lowest <= value <= highest.
 void check_range(const char* option, double value, double lowest, double highest) {
@@ -184,15 +265,58 @@ void check_size(const char* option, const std::optional<int64_t>& size_px) {
 }
 
 void check_weight(const char* option, const LoraUse& use) {
-  constexpr double kHighest = std::numeric_limits<float>::max();  // weights are float32 or less
-  if (!(std::abs(use.weight) <= kHighest))
+  if (!(std::abs(use.weight) <= kHighestStrength))
     throw ConfigError(
         fmt::format("--{} '{}': the strength must be a number that fits float32 "
                     "(at most {:.2g}), found {}",
-                    option, use.file.string(), kHighest, use.weight));
+                    option, use.file.string(), kHighestStrength, use.weight));
+}
+
+void check_mole(const MoleRequest& mole) {
+  std::set<std::string> names;
+  for (const auto& [name, weight] : mole.strengths) {
+    if (!(std::abs(weight) <= kHighestStrength))
+      throw ConfigError(
+          fmt::format("--expert '{}': the strength must be a number that fits float32 (at most "
+                      "{:.2g}), found {}",
+                      name, kHighestStrength, weight));
+    if (!names.insert(name).second)
+      throw ConfigError(fmt::format("--expert '{}' has two strengths; give one of them", name));
+  }
+  if (mole.cap && !(*mole.cap > 0 && *mole.cap <= kHighestStrength))
+    throw ConfigError(fmt::format("--mole-cap: wanted a number above 0, found {}", *mole.cap));
+  check_range("mole-start", mole.start, 0, 1);
+  check_range("mole-end", mole.end, 0, 1);
+  if (mole.start >= mole.end)
+    throw ConfigError(
+        fmt::format("--mole-start {} and --mole-end {} leave the experts no step; wanted a start "
+                    "below the end (--no-mole turns them off)",
+                    mole.start, mole.end));
+  for (const ExpertRegion& region : mole.regions)
+    if (const auto* box = std::get_if<PixelBox>(&region.where);
+        box && (box->x < 0 || box->y < 0 || box->width < 1 || box->height < 1))
+      throw ConfigError(
+          fmt::format("--region {}={},{},{},{}: wanted x,y,width,height in pixels, with x and y 0 "
+                      "or more, width and height above 0",
+                      region.expert, box->x, box->y, box->width, box->height));
+  if (!mole.off) return;
+  if (!mole.folder.empty())
+    throw ConfigError(fmt::format("--mole '{}' and --no-mole exclude each other; give one of them",
+                                  mole.folder.string()));
+  if (const auto option = mole.first_option())
+    throw ConfigError(fmt::format("--{} does nothing with --no-mole; give one of them", *option));
 }
 
 }  // namespace
+
+std::optional<std::string> MoleRequest::first_option() const {
+  if (!strengths.empty()) return "expert";
+  if (cap) return "mole-cap";
+  if (start != 0) return "mole-start";
+  if (end != 1) return "mole-end";
+  if (!regions.empty()) return "region";
+  return std::nullopt;
+}
 
 void GenerationRequest::validate() const {
   check_range("steps", static_cast<double>(num_steps), 1, 1000);
@@ -216,6 +340,7 @@ void GenerationRequest::validate() const {
   if (adapters.subject) check_weight("subject", *adapters.subject);
   if (adapters.style) check_weight("style", *adapters.style);
   for (const LoraUse& use : adapters.loras) check_weight("lora", use);
+  check_mole(mole);
 }
 
 Json GenerationRequest::to_json() const {

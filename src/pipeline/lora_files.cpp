@@ -1,22 +1,11 @@
 #include "molar/pipeline/lora_files.h"
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 
+#include "molar/io/file.h"
 #include "molar/io/hash.h"
 
 namespace molar {
-namespace {
-
-/// What changes where a file is written or replaced; empty for none.
-std::string state_of(const std::filesystem::path& path) {
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) return "";
-  return fmt::format("{} {} {}.{}", status.st_ino, status.st_size, status.st_mtim.tv_sec,
-                     status.st_mtim.tv_nsec);
-}
-
-}  // namespace
 
 int64_t factor_bytes(const LoraWeights& weights) {
   int64_t bytes = 0;
@@ -29,7 +18,7 @@ std::shared_ptr<const LoraFile> LoraFiles::open(const std::filesystem::path& pat
                                                 const ModelLayers& layers,
                                                 const LoadLoraOptions& options) {
   const std::string key =
-      fmt::format("{}|{}|{}", path.string(), state_of(path), options.allow_partial);
+      fmt::format("{}|{}|{}", path.string(), file_state(path), options.allow_partial);
   if (auto kept = files_.find(key)) return kept;
   auto file = std::make_shared<LoraFile>(load_lora(path, layers, options));
   file->sha256 = sha256_safetensors_data(file->weights.path);

@@ -1,6 +1,7 @@
 #include "molar/pipeline/run_record.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -95,6 +96,13 @@ Json lora_json(const LoraRecord& lora) {
   return json;
 }
 
+Json expert_json(const ExpertRecord& expert) {
+  return {{"name", expert.name},
+          {"file", write_path(expert.file)},
+          {"weight", expert.weight},
+          {"sha256", expert.sha256}};
+}
+
 }  // namespace
 
 Json RunTimings::to_json() const {
@@ -110,6 +118,8 @@ Json RunTimings::to_json() const {
 Json RunRecord::to_json() const {
   Json lora_list = Json::array();
   for (const LoraRecord& lora : loras) lora_list.push_back(lora_json(lora));
+  Json expert_list = Json::array();
+  for (const ExpertRecord& expert : experts) expert_list.push_back(expert_json(expert));
   Json model_object = model_json(model);
   model_object["family"] = model_family;
   return {{"schema", kSchema},
@@ -119,6 +129,7 @@ Json RunRecord::to_json() const {
           {"scheduler", scheduler_class},
           {"merge", merge_method},
           {"loras", std::move(lora_list)},
+          {"experts", std::move(expert_list)},
           {"prompt_chunks", num_chunks},
           {"prompt_tokens", num_tokens},
           {"rng", "cpu"},
@@ -150,6 +161,14 @@ std::string RunRecord::parameters_text() const {
                           lora.sha256.substr(0, 12));
   }
   if (!merge_method.empty()) pairs.add("LoRA merge", merge_method);
+  std::vector<std::string> mole;
+  for (const ExpertRecord& expert : experts) {
+    if (expert.name != kGatesRecord)
+      mole.push_back(fmt::format("{}@{}", expert.name, expert.weight));
+    hashes += fmt::format("{}{}: {}", hashes.empty() ? "" : ", ", expert.file.stem().string(),
+                          expert.sha256.substr(0, 12));
+  }
+  if (!mole.empty()) pairs.add("MoLE", fmt::format("{}", fmt::join(mole, " ")));
   if (!hashes.empty()) pairs.add("Lora hashes", hashes);
   pairs.add("Version", fmt::format("molar {}", molar_version()));
 
@@ -174,7 +193,11 @@ RecordedRequest read_recorded_request(const std::filesystem::path& png) {
       if (json["schema"] != kSchema)
         throw InputError(
             fmt::format("schema {}, this version reads {}", dump(json["schema"]), kSchema));
-      return {GenerationRequest::from_json(json.at("request")), model_from_json(json.at("model"))};
+      RecordedRequest recorded{GenerationRequest::from_json(json.at("request")),
+                               model_from_json(json.at("model"))};
+      // Drawn before there were experts: the picture has none, whatever lies beside the model now.
+      if (!json.at("request").contains("no-mole")) recorded.request.mole.off = true;
+      return recorded;
     } catch (const Json::exception&) {
       throw InputError(fmt::format("{} lacks the request or the model", source));
     } catch (const Error& error) {

@@ -25,8 +25,10 @@
 #include "molar/models/module_index.h"
 #include "molar/pipeline/adapter_stack.h"
 #include "molar/pipeline/denoise_loop.h"
+#include "molar/pipeline/expert_files.h"
 #include "molar/pipeline/initial_latents.h"
 #include "molar/pipeline/lora_files.h"
+#include "molar/pipeline/mole_experts.h"
 #include "molar/pipeline/picture_codec.h"
 #include "molar/pipeline/text_conditioning.h"
 #include "molar/schedulers/scheduler.h"
@@ -114,6 +116,7 @@ class StableDiffusionPipeline::Impl {
     size_t first_evaluation = 0;                   // img2img starts later
     std::shared_ptr<const AdapterStack> adapters;  // null until merged
     std::vector<LoraRecord> loras;
+    MoleExperts experts;
     SourcePictures pictures;
   };
   /// Everything but the merge.
@@ -122,6 +125,9 @@ class StableDiffusionPipeline::Impl {
   void draw(const Plan& plan, RunContext context, const PictureSink& sink);
   void draw_together(std::vector<Plan> plans, RunContext context, const IndexedPictureSink& sink);
   std::string model_sha256() const;
+
+  /// The folder of the experts: of the request, or beside the model; or that there are none.
+  void resolve_experts(MoleRequest& mole) const;
 
   ModelFamily family() const { return checkpoint_.family; }
 
@@ -140,11 +146,22 @@ class StableDiffusionPipeline::Impl {
   void check_clip_skip(const GenerationRequest& request) const;
   WeightSource weight_source() const { return weights_from_checkpoint(checkpoint_, compute()); }
   const ComputeOptions& compute() const { return model_.compute; }
-  /// A UNet with the request's LoRAs in its weights.
+  /// A UNet with the request's LoRAs in its weights and its experts beside them.
   struct LoadedUNet {
     UNet2DConditionModel model{nullptr};
     std::unique_ptr<FusedLoras> fused;
-    std::string state;  // adapter_key of what is fused
+    std::string fused_state;  // adapter_key of what is fused
+    std::unique_ptr<SampledExperts> experts;
+    std::string experts_state;  // what MoleExperts' key was, and whether gates are recorded
+
+    /// Around every call of the model; `share` of the sampling is done.
+    void begin_evaluation(double share) const {
+      if (fused) fused->reach(share);
+      if (experts) experts->begin_evaluation(share);
+    }
+    void end_evaluation() const {
+      if (experts) experts->end_evaluation();
+    }
   };
   /// The text encoders likewise.
   struct LoadedEncoders {
@@ -156,8 +173,8 @@ class StableDiffusionPipeline::Impl {
   /// The same, empty where no LoRA acts on a text encoder.
   std::string encoder_key(const Plan& plan) const;
   std::shared_ptr<const AdapterStack> merged(const GenerationRequest& request);
-  /// Loaded where `unet` (`encoders`) is empty, and made to hold the plan's LoRAs.
-  void prepare(LoadedUNet& unet, const Plan& plan) const;
+  /// Loaded where `unet` (`encoders`) is empty, and made to hold the plan's LoRAs and experts.
+  void prepare(LoadedUNet& unet, const Plan& plan, bool record_gates) const;
   void prepare(LoadedEncoders& encoders, const Plan& plan) const;
   TextConditioning encode(const Plan& plan, const CancellationToken& cancellation,
                           RunTimings& timings);
@@ -176,6 +193,7 @@ class StableDiffusionPipeline::Impl {
     RandomSource random;
     DenoiseLoop loop;
     RunTimings timings;
+    std::optional<GateTrace> gates;
     Sampling(const Plan& p, const LoadedUNet& unet, const UNetConditioning& conditioning,
              InitialLatents initial, RandomSource source, RunTimings so_far)
         : plan(p),
@@ -206,13 +224,14 @@ class StableDiffusionPipeline::Impl {
   LayerSkeleton skeleton_;                  // names and shapes for LoRA files
 
   LoraFiles files_;
+  ExpertFiles expert_files_;
   LruCache<AdapterStack> merges_;         // by adapter_key
   LruCache<TextConditioning> encodings_;  // by text and encoder_key
   // Only with keep_loaded.
   LoadedUNet unet_;
   LoadedEncoders encoders_;
-  std::map<bool, PictureCodec> codecs_;  // by tiling
-  std::map<std::vector<int64_t>, bool> batch_verdicts_;
+  std::map<bool, PictureCodec> codecs_;         // by tiling
+  std::map<std::string, bool> batch_verdicts_;  // by shapes and experts
 };
 
 StableDiffusionPipeline::Impl::Impl(const ModelRequest& request, const PipelineOptions& options)
@@ -226,6 +245,7 @@ StableDiffusionPipeline::Impl::Impl(const ModelRequest& request, const PipelineO
           AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")),
       skeleton_(checkpoint_),
       files_(options.cache_bytes),
+      expert_files_(options.cache_bytes),
       merges_(options.cache_bytes),
       encodings_(options.cache_bytes) {
   if (unet_config_.in_channels != 4 && unet_config_.in_channels != 9)
@@ -261,6 +281,20 @@ void StableDiffusionPipeline::Impl::add_bundled_hypernetwork(AdapterRequest& ada
     return;
   const std::filesystem::path beside = model_.model / "hypernet.safetensors";
   if (std::filesystem::exists(beside)) adapters.hypernetwork = beside;
+}
+
+/// mole/ beside the model, where the request does not say otherwise; then what the record needs to
+/// draw the same picture whatever lies there later.
+void StableDiffusionPipeline::Impl::resolve_experts(MoleRequest& mole) const {
+  const std::filesystem::path beside = model_.model / "mole";
+  if (mole.folder.empty() && !mole.off && is_expert_set(beside)) mole.folder = beside;
+  if (!mole.folder.empty()) return;
+  if (const auto option = mole.first_option())
+    throw ConfigError(
+        fmt::format("--{} says how experts act, but there are none: wanted --mole "
+                    "DIR, or a folder 'mole' beside the model",
+                    *option));
+  mole.off = true;
 }
 
 void StableDiffusionPipeline::Impl::check_clip_skip(const GenerationRequest& request) const {
@@ -341,8 +375,15 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::check(
   if (!adapters.merge_method.empty()) request.adapters.merge = adapters.merge_method;
   // One that does not fit was left out: the record must not name it.
   if (request.adapters.merge != "lorarar") request.adapters.hypernetwork.clear();
+  resolve_experts(request.mole);
+  MoleExperts experts;
+  if (!request.mole.folder.empty())
+    experts = MoleExperts(request.mole,
+                          expert_files_.open(request.mole.folder, skeleton_.layers(),
+                                             {.allow_partial = request.adapters.allow_partial}),
+                          {*request.height_px, *request.width_px});
   return {std::move(request), std::move(config),  std::move(scheduler), first, nullptr,
-          adapters.records(), std::move(pictures)};
+          adapters.records(), std::move(experts), std::move(pictures)};
 }
 
 RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
@@ -355,6 +396,7 @@ RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
   record.scheduler_class = plan.scheduler_config.class_name;
   record.merge_method = plan.adapters->merge_method();
   record.loras = plan.adapters->records();
+  record.experts = plan.experts.records();
   return record;
 }
 
@@ -376,15 +418,26 @@ void StableDiffusionPipeline::Impl::prepare(LoadedEncoders& encoders, const Plan
   encoders.state = state;
 }
 
-void StableDiffusionPipeline::Impl::prepare(LoadedUNet& unet, const Plan& plan) const {
-  const std::string state = plan.adapters->acts_on("unet") ? adapter_key(plan.request) : "";
-  if (unet.model && unet.state == state) return;
-  if (unet.fused) unet.fused->detach();
-  unet.fused.reset();
-  unet.state.clear();
-  if (!unet.model) unet.model = load_unet(checkpoint_.component("unet"), compute());
-  unet.fused = plan.adapters->fuse_into("unet", adaptable_layers(*unet.model), weight_source());
-  unet.state = state;
+void StableDiffusionPipeline::Impl::prepare(LoadedUNet& unet, const Plan& plan,
+                                            bool record_gates) const {
+  const bool is_new = !unet.model;
+  if (is_new) unet.model = load_unet(checkpoint_.component("unet"), compute());
+  const std::string fused = plan.adapters->acts_on("unet") ? adapter_key(plan.request) : "";
+  if (is_new || unet.fused_state != fused) {
+    if (unet.fused) unet.fused->detach();
+    unet.fused.reset();
+    unet.fused_state.clear();
+    unet.fused = plan.adapters->fuse_into("unet", adaptable_layers(*unet.model), weight_source());
+    unet.fused_state = fused;
+  }
+  const std::string experts = fmt::format("{}{}", plan.experts.key(), record_gates ? "!" : "");
+  if (is_new || unet.experts_state != experts) {
+    unet.experts.reset();
+    unet.experts_state.clear();
+    const std::vector<int64_t> latents = start_options(plan).shape;  // [1, C, H, W]
+    unet.experts = plan.experts.attach_to(unet.model, {latents[2], latents[3]}, record_gates);
+    unet.experts_state = experts;
+  }
 }
 
 /// Unless they are to stay, text encoders live only here: their memory is free again before the
@@ -481,14 +534,17 @@ InitialLatentsOptions StableDiffusionPipeline::Impl::start_options(const Plan& p
 void StableDiffusionPipeline::Impl::sample(Sampling& picture, LoadedUNet& unet,
                                            RunContext context) {
   picture.timings.first_step_s = process_age_s();
+  if (unet.experts) unet.experts->begin_picture();
   while (!picture.loop.done()) {
     context.cancellation.stop_here_if_requested();
     const Stopwatch watch;
-    if (unet.fused) unet.fused->reach(picture.loop.share_done());
+    unet.begin_evaluation(picture.loop.share_done());
     picture.loop.advance();
+    unet.end_evaluation();
     picture.timings.step_s.push_back(watch.seconds());
     context.progress.advance();
   }
+  if (unet.experts) picture.gates = unet.experts->take_trace();
 }
 
 void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
@@ -514,17 +570,19 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
                                                   start_options(plan), random);
     LoadedUNet& unet = own_unet ? *own_unet : unet_;
     const Stopwatch load_watch;
-    prepare(unet, plan);
+    prepare(unet, plan, context.record_gates);
     timings.load_s += load_watch.seconds();
     context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count),
                            num_evaluations(plan));
     Tensor latents;
+    std::optional<GateTrace> gates;
     {
       Sampling picture(plan, unet, conditioning, std::move(initial), std::move(random),
                        std::move(timings));
       sample(picture, unet, context);
       latents = picture.loop.latents();
       timings = std::move(picture.timings);
+      gates = std::move(picture.gates);
     }
     context.progress.end();
     if (own_unet && i + 1 == request.count) {  // its memory is free again before the largest decode
@@ -535,7 +593,7 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
     Tensor pixels = codec.decode(latents);
     timings.decode_s = watch.seconds();
     timings.peak_memory_bytes = peak_memory_bytes();
-    sink({std::move(pixels), record, std::move(timings)});
+    sink({std::move(pixels), record, std::move(timings), std::move(gates)});
   }
 }
 
@@ -545,7 +603,9 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
 // pictures), not for one: products of a single row have a kernel of their own, and differ by 2e-6.
 // Nobody promises either, so it is measured: the first evaluation of the first pictures of a shape
 // is computed both ways and compared bit by bit. Orders of summation depend on shapes, not on
-// values: what holds for one evaluation holds for all of that shape in this process.
+// values: what holds for one evaluation holds for all of that shape in this process. Experts that
+// begin later would not be measured, and those whose gates are looked at are one picture's: they
+// share nothing.
 
 /// Advances all by one step; whether later ones may, and should, share their calls.
 bool StableDiffusionPipeline::Impl::measure_batch(const std::vector<Sampling*>& pictures) {
@@ -591,14 +651,18 @@ void StableDiffusionPipeline::Impl::sample_together(const std::vector<Sampling*>
     for (size_t i = 0; i < pictures.size(); ++i) context.progress.advance();
   };
   const DenoiseLoop& first = pictures.front()->loop;
-  std::vector<int64_t> shape = first.latents().sizes().vec();
-  for (const int64_t size : first.context_shape()) shape.push_back(size);
-  shape.push_back(std::ssize(pictures));
+  const bool may_share =
+      pictures.size() > 1 && (!unet_.experts || unet_.experts->can_share(first.share_done()));
+  const std::string shape =
+      fmt::format("{} of {} {}, {}", pictures.size(), shape_string(first.latents().sizes()),
+                  shape_string(first.context_shape()), unet_.experts_state);
   auto verdict = batch_verdicts_.find(shape);
-  if (verdict == batch_verdicts_.end() && pictures.size() > 1) {
+  if (unet_.experts) unet_.experts->begin_picture();
+  if (verdict == batch_verdicts_.end() && may_share) {
     context.cancellation.stop_here_if_requested();
-    if (unet_.fused) unet_.fused->reach(first.share_done());
+    unet_.begin_evaluation(first.share_done());
     verdict = batch_verdicts_.emplace(shape, measure_batch(pictures)).first;
+    unet_.end_evaluation();
     advance_progress();
   }
   if (verdict == batch_verdicts_.end() || !verdict->second) {
@@ -610,8 +674,9 @@ void StableDiffusionPipeline::Impl::sample_together(const std::vector<Sampling*>
   while (!first.done()) {
     context.cancellation.stop_here_if_requested();
     const Stopwatch watch;
-    if (unet_.fused) unet_.fused->reach(first.share_done());
+    unet_.begin_evaluation(first.share_done());
     const std::vector<Tensor> evaluations = DenoiseLoop::evaluate_together(loops);
+    unet_.end_evaluation();
     for (size_t i = 0; i < pictures.size(); ++i) pictures[i]->loop.take(evaluations[i]);
     for (Sampling* picture : pictures)
       picture->timings.step_s.push_back(watch.seconds() / static_cast<double>(pictures.size()));
@@ -642,7 +707,7 @@ void StableDiffusionPipeline::Impl::draw_together(std::vector<Plan> plans, RunCo
     for (Start& start : starts) {
       const Plan& plan = plans[start.index];
       const Stopwatch watch;
-      prepare(unet_, plan);
+      prepare(unet_, plan, context.record_gates);
       start.timings.load_s += watch.seconds();
       RandomSource random(plan.request.seed);
       InitialLatents initial =
@@ -664,8 +729,8 @@ void StableDiffusionPipeline::Impl::draw_together(std::vector<Plan> plans, RunCo
       Tensor pixels = codec_for(picture.plan, own_codec).decode(picture.loop.latents());
       picture.timings.decode_s = watch.seconds();
       picture.timings.peak_memory_bytes = peak_memory_bytes();
-      sink(starts[i].index,
-           {std::move(pixels), std::move(starts[i].record), std::move(picture.timings)});
+      sink(starts[i].index, {std::move(pixels), std::move(starts[i].record),
+                             std::move(picture.timings), std::move(picture.gates)});
     }
   }
 }
@@ -706,7 +771,7 @@ GenerationRequest StableDiffusionPipeline::plan(const GenerationRequest& request
 
 CheckedRequest StableDiffusionPipeline::check(const GenerationRequest& request) const {
   Impl::Plan plan = impl_->check(request);
-  return {std::move(plan.request), std::move(plan.loras)};
+  return {std::move(plan.request), std::move(plan.loras), plan.experts.records()};
 }
 
 void StableDiffusionPipeline::generate_together(const std::vector<GenerationRequest>& requests,
@@ -718,6 +783,12 @@ void StableDiffusionPipeline::generate_together(const std::vector<GenerationRequ
 }
 
 std::string StableDiffusionPipeline::model_sha256() const { return impl_->model_sha256(); }
+
+bool StableDiffusionPipeline::draws_with_experts(const GenerationRequest& request) const {
+  MoleRequest mole = request.mole;
+  impl_->resolve_experts(mole);
+  return !mole.off;
+}
 
 void StableDiffusionPipeline::generate(const GenerationRequest& request, RunContext context,
                                        const PictureSink& sink) {

@@ -4,7 +4,6 @@
 #include <torch/torch.h>
 
 #include <cmath>
-#include <iterator>
 #include <set>
 
 #include "merge_objective.h"
@@ -21,32 +20,37 @@ std::vector<std::string> all_captions(const HypernetLoras& loras) {
   std::vector<std::string> captions;
   for (const std::vector<ListedLora>* group : loras.groups())
     for (const std::string& caption : captions_of(*group)) captions.push_back(caption);
+  for (const auto* lists : {&loras.joint, &loras.validation_joint})
+    for (const std::vector<TrainingPicture>& pictures : *lists)
+      for (const std::string& caption : captions_of(pictures)) captions.push_back(caption);
   return captions;
 }
 
-/// Outputs of the layers that both LoRAs have and a head can be for. Throws FitError for none.
-std::set<int64_t> predictable_widths(const LoraWeights& subject, const LoraWeights& style) {
+/// Outputs of the layers to be predicted. Throws FitError for a pair without one.
+std::set<int64_t> predictable_widths(HypernetLayout layout, const LoraWeights& subject,
+                                     const LoraWeights& style) {
   std::set<int64_t> widths;
   for (const auto& [name, layer] : subject.layers)
-    if (is_predictable_layer(name) && layer.weight_shape.size() == 2 && style.layers.contains(name))
+    if (is_predictable_layer(layout, name, layer.weight_shape) && style.layers.contains(name))
       widths.insert(layer.weight_shape.front());
   if (widths.empty())
-    throw FitError(
-        fmt::format("'{}' and '{}' have no UNet attention's to_q or to_out.0 in common: "
-                    "there is nothing to predict",
-                    subject.path.string(), style.path.string()));
+    throw FitError(fmt::format("'{}' and '{}' have no {} in common: there is nothing to predict",
+                               subject.path.string(), style.path.string(),
+                               layout == HypernetLayout::kColumns
+                                   ? "UNet attention's to_q or to_out.0"
+                                   : "layer of the UNet"));
   return widths;
 }
 
 /// Of all pairs that are learnt from. Pairs of the validation are checked as well.
-std::set<int64_t> predictable_widths(const HypernetLoras& loras) {
+std::set<int64_t> predictable_widths(HypernetLayout layout, const HypernetLoras& loras) {
   std::set<int64_t> widths;
   for (const ListedLora& subject : loras.subjects)
     for (const ListedLora& style : loras.styles)
-      widths.merge(predictable_widths(subject.weights, style.weights));
+      widths.merge(predictable_widths(layout, subject.weights, style.weights));
   for (const ListedLora& subject : loras.validation_subjects)
     for (const ListedLora& style : loras.validation_styles)
-      predictable_widths(subject.weights, style.weights);
+      predictable_widths(layout, subject.weights, style.weights);
   return widths;
 }
 
@@ -57,49 +61,50 @@ HypernetTrainer::HypernetTrainer(const HypernetOptions& options, const Checkpoin
                                  const CancellationToken& cancellation)
     : options_(options),
       model_(checkpoint, training_model_options(options.run), all_captions(loras)),
-      pairs_(options.run.seed, RandomStream::kPairs,
+      order_(options.run.seed, RandomStream::kPairs,
              static_cast<int64_t>(loras.subjects.size() * loras.styles.size())) {
-  std::vector<ListedLora> all;
+  // All pictures at once: the VAE is loaded for it.
+  std::vector<std::vector<TrainingPicture>> lists;
   for (const std::vector<ListedLora>* group : loras.groups())
-    all.insert(all.end(), group->begin(), group->end());
-  // At once: the VAE is loaded for it.
-  std::vector<EncodedLora> encoded =
-      encode_taught_loras(all, checkpoint, options.run, progress, cancellation);
-  auto next = std::make_move_iterator(encoded.begin());
-  const auto take = [&](std::vector<EncodedLora>& group, const std::vector<ListedLora>& listed) {
-    const auto end = next + std::ssize(listed);
-    group.assign(next, end);
-    next = end;
+    for (const ListedLora& lora : *group) lists.push_back(lora.pictures);
+  for (const auto* joint : {&loras.joint, &loras.validation_joint})
+    for (const std::vector<TrainingPicture>& pictures : *joint)
+      if (!pictures.empty()) lists.push_back(pictures);
+  std::vector<PictureSet> sets =
+      encode_picture_lists(lists, checkpoint, options.run, progress, cancellation);
+  auto next = sets.begin();
+  const auto take_loras = [&](const std::vector<ListedLora>& listed) {
+    std::vector<EncodedLora> group;
+    for (const ListedLora& lora : listed)
+      group.push_back({lora.weights, lora.sha256, std::move(*next++)});
+    return group;
   };
-  take(subjects_, loras.subjects);
-  take(styles_, loras.styles);
-  take(validation_subjects_, loras.validation_subjects);
-  take(validation_styles_, loras.validation_styles);
+  const auto take_joint = [&](const std::vector<std::vector<TrainingPicture>>& listed) {
+    std::vector<std::optional<PictureSet>> joint;
+    for (const std::vector<TrainingPicture>& pictures : listed)
+      joint.push_back(pictures.empty() ? std::nullopt : std::optional(std::move(*next++)));
+    return joint;
+  };
+  training_.subjects = take_loras(loras.subjects);
+  training_.styles = take_loras(loras.styles);
+  validation_.subjects = take_loras(loras.validation_subjects);
+  validation_.styles = take_loras(loras.validation_styles);
+  training_.joint = take_joint(loras.joint);
+  validation_.joint = take_joint(loras.validation_joint);
   model_.load_unet();
   make_network(loras);
 }
 
 void HypernetTrainer::make_network(const HypernetLoras& loras) {
-  const std::set<int64_t> widths = predictable_widths(loras);
-  std::map<std::string, std::pair<std::vector<int64_t>, int64_t>> shapes;  // and fan-in
-  const int64_t hidden = options_.num_hidden;
-  int64_t number = 1;
-  for (const int64_t width : widths) {
-    const std::string head = fmt::format("input_{}", number++);
-    shapes[head + ".weight"] = {{hidden, 2 * width}, 2 * width};
-    shapes[head + ".bias"] = {{hidden}, 2 * width};
-  }
-  shapes["output.1.weight"] = {{2, hidden}, hidden};
-  shapes["output.1.bias"] = {{2}, hidden};
-
+  const std::set<int64_t> widths = predictable_widths(options_.layout, loras);
   RandomSource random(stream_seed(options_.run.seed, RandomStream::kFactors, 0));
   NamedParameters parameters;
-  for (const auto& [name, shape] : shapes) {
-    const double bound = 1 / std::sqrt(static_cast<double>(shape.second));
-    Tensor values = random.uniform(shape.first, -bound, bound);
-    if (name == "output.1.bias") values.fill_(1);
-    const bool reads_columns = name.starts_with("input_") && name.ends_with(".weight");
-    const bool learns = !(options_.constant && reads_columns);
+  for (const auto& [name, plan] :
+       hypernet_tensors(options_.layout, {widths.begin(), widths.end()}, options_.num_hidden)) {
+    const double bound = 1 / std::sqrt(static_cast<double>(plan.fan_in));
+    Tensor values = random.uniform(plan.shape, -bound, bound);
+    if (!plan.start.empty()) values = torch::tensor(plan.start, torch::kFloat).view(plan.shape);
+    const bool learns = !(options_.constant && plan.reads_inputs);
     if (!learns) values.zero_();
     const Tensor leaf = values.to(options_.run.compute.device).requires_grad_(learns);
     tensors_[name] = leaf;
@@ -109,55 +114,76 @@ void HypernetTrainer::make_network(const HypernetLoras& loras) {
                                                .max_grad_norm = options_.max_grad_norm});
 }
 
-HypernetTrainer::Pass HypernetTrainer::run_pass(EncodedLora& subject, EncodedLora& style,
-                                                int64_t pass, int64_t batch_size,
-                                                RandomSource& random, bool learns) {
+Tensor HypernetTrainer::joint_loss(PictureSet& pictures, int64_t pass, int64_t batch_size,
+                                   RandomSource& random) {
+  const std::vector<TrainingRow> rows = pictures.rows(pass, batch_size);
+  const NoisyRows noisy = model_.draw(rows, /*flip=*/false, random);
+  return model_.objective()
+      .row_losses(model_.predict(noisy, rows), noisy.latents, noisy.noise, noisy.timesteps)
+      .mean();
+}
+
+HypernetTrainer::Pass HypernetTrainer::run_pass(Pairs& pairs, size_t number, int64_t pass,
+                                                int64_t batch_size, RandomSource& random,
+                                                bool learns) {
+  EncodedLora& subject = pairs.subjects[number / pairs.styles.size()];
+  EncodedLora& style = pairs.styles[number % pairs.styles.size()];
   WeighedPair pair(model_.unet_layers(), subject.weights, style.weights);
   const Hypernetwork network = Hypernetwork::from_tensors(tensors_, options_.run.output);
-  // The UNet's backward pass ends at copies of the coefficients: it may run in pieces, and what
+  // The UNet's backward pass ends at copies of what was predicted: it may run in pieces, and what
   // they were predicted from is walked once.
   std::vector<Tensor> predicted, leaves, cosines;
+  const auto cut = [&](const Tensor& prediction) {
+    if (!prediction.defined()) return prediction;
+    predicted.push_back(prediction);
+    return leaves.emplace_back(prediction.detach().requires_grad_(learns));
+  };
   for (const LayerName& name : pair.weighable()) {
-    const LoraMatrices &s = pair.subject(name), &t = pair.style(name);
-    if (!network.covers(name, {s.up.size(0), s.down.size(1)})) continue;
-    predicted.push_back(network.coefficients(s, t));
-    leaves.push_back(predicted.back().detach().requires_grad_(learns));
-    const Tensor& m = leaves.back();
+    if (!network.covers(name, pair.weight_shape(name))) continue;
+    const auto [coefficients, projection] =
+        network.predict(name, pair.subject(name), pair.style(name));
+    const Tensor m = cut(coefficients);
     cosines.push_back(torch::cosine_similarity(m[0], m[1], /*dim=*/0).abs());
-    pair.weigh(name, m);
+    pair.weigh(name, m, cut(projection));
   }
   const ReconstructionLosses losses =
       reconstruction_losses(model_, pair, subject.pictures.rows(pass, batch_size),
                             style.pictures.rows(pass, batch_size), random);
   const Tensor similarity = torch::stack(cosines).sum();
+  Tensor joint = torch::zeros_like(similarity);
+  if (!pairs.joint.empty() && pairs.joint[number])
+    joint = joint_loss(*pairs.joint[number], pass, batch_size, random);
   if (learns) {
-    const Tensor loss = losses.subject + losses.style + options_.run.similarity_weight * similarity;
+    const Tensor loss = losses.subject + losses.style +
+                        options_.run.similarity_weight * similarity + options_.joint_weight * joint;
     (loss / static_cast<double>(options_.pairs_per_step)).backward();
     std::vector<Tensor> gradients;
     for (const Tensor& leaf : leaves) gradients.push_back(leaf.grad());
     torch::autograd::backward(predicted, gradients);
   }
-  return {losses.subject.detach(), losses.style.detach(), similarity.detach()};
+  return {losses.subject.detach(), losses.style.detach(), similarity.detach(), joint.detach()};
 }
 
 TrainingStep HypernetTrainer::advance() {
   const double lambda = options_.run.similarity_weight;
   TrainingStep step{.step = num_steps_done_ + 1, .learning_rate = options_.run.learning_rate};
-  double subject = 0, style = 0, similarity = 0;
+  double subject = 0, style = 0, similarity = 0, joint = 0;
   optimizer_->zero_grad();
   for (int64_t k = 0; k < options_.pairs_per_step; ++k) {
     const int64_t pass = num_steps_done_ * options_.pairs_per_step + k;
-    const auto pair = static_cast<size_t>(pairs_.batch(pass, 1).front());
+    const auto pair = static_cast<size_t>(order_.batch(pass, 1).front());
     RandomSource random(stream_seed(options_.run.seed, RandomStream::kPass, pass));
-    const Pass found = run_pass(subjects_[pair / styles_.size()], styles_[pair % styles_.size()],
-                                pass, options_.run.batch_size, random, /*learns=*/true);
+    const Pass found =
+        run_pass(training_, pair, pass, options_.run.batch_size, random, /*learns=*/true);
     const auto share = static_cast<double>(options_.pairs_per_step);
     subject += found.subject.item<double>() / share;
     style += found.style.item<double>() / share;
     similarity += found.similarity.item<double>() / share;
+    joint += found.joint.item<double>() / share;
   }
-  step.loss = subject + style + lambda * similarity;
+  step.loss = subject + style + lambda * similarity + options_.joint_weight * joint;
   step.terms = {{"subject", subject}, {"style", style}, {"similarity", similarity}};
+  if (!training_.joint.empty()) step.terms.emplace_back("joint", joint);
   step.grad_norm = optimizer_->update(step.step, step.loss, step.learning_rate);
   ++num_steps_done_;
   const bool last = num_steps_done_ == num_steps();
@@ -178,14 +204,13 @@ double HypernetTrainer::validate() {
   const torch::NoGradGuard no_grad;
   double sum = 0;
   int64_t draw = 0;
-  for (EncodedLora& subject : validation_subjects_)
-    for (EncodedLora& style : validation_styles_)
-      for (int64_t k = 0; k < kValidationDraws; ++k, ++draw) {
-        RandomSource random(stream_seed(options_.run.seed, RandomStream::kValidation, draw));
-        const Pass found =
-            run_pass(subject, style, draw, kValidationRows, random, /*learns=*/false);
-        sum += (found.subject + found.style).item<double>();
-      }
+  for (size_t pair = 0; pair < validation_.size(); ++pair)
+    for (int64_t k = 0; k < kValidationDraws; ++k, ++draw) {
+      RandomSource random(stream_seed(options_.run.seed, RandomStream::kValidation, draw));
+      const Pass found =
+          run_pass(validation_, pair, draw, kValidationRows, random, /*learns=*/false);
+      sum += (found.subject + found.style + options_.joint_weight * found.joint).item<double>();
+    }
   return sum / static_cast<double>(draw);
 }
 

@@ -17,6 +17,9 @@ namespace molar {
 /// What it learns from and, if any, what it is validated on.
 struct HypernetLoras {
   std::vector<ListedLora> subjects, styles, validation_subjects, validation_styles;
+  /// Pictures that show a pair's subject in its style, pair by pair (all styles of the first
+  /// subject first); empty lists where there are none.
+  std::vector<std::vector<TrainingPicture>> joint, validation_joint;
 
   /// In this order.
   std::vector<const std::vector<ListedLora>*> groups() const {
@@ -28,14 +31,17 @@ struct HypernetLoras {
 ///   L = |eps_merged(x_s, p_s) - eps_subject(x_s, p_s)|^2 + |eps_merged(x_t, p_t) - eps_style(x_t,
 ///   p_t)|^2
 ///       + lambda * sum over predicted layers of |cos(m_s, m_t)|
+///       + joint_weight * |eps_merged(x_j, p_j) - noise|^2
 /// with means of squares and x, p noisy latents and captions of each LoRA's own pictures. The
 /// published sum also counts to_k and to_v, whose coefficients are fixed: a constant, left out
-/// here. The output's bias starts at 1, so that training starts at the sum of both; all else as
-/// torch.nn.Linear draws it (RandomStream::kFactors: of each tensor, by name).
+/// here. The last line, which is not in the paper, counts for pairs with pictures x_j that show the
+/// subject in the style, where the model's own target stands for the noise. Tensors start as
+/// hypernet_tensors says, or as torch.nn.Linear draws them (RandomStream::kFactors: of each tensor,
+/// by name).
 ///
-/// Terms of a step: subject, style, similarity and, every `validate_every` steps and at the last,
-/// validation: the mean of the first two parts over all validation pairs, with the same noise each
-/// time. The network of the lowest is the result.
+/// Terms of a step: subject, style, similarity, with joint pictures joint and, every
+/// `validate_every` steps and at the last, validation: the loss without similarity over all
+/// validation pairs, with the same noise each time. The network of the lowest is the result.
 class HypernetTrainer : public StepwiseTrainer {
  public:
   /// `checkpoint` must outlive this. Throws FileError, InputError, StoppedError; FitError for a
@@ -61,19 +67,27 @@ class HypernetTrainer : public StepwiseTrainer {
     int64_t validations_since = 0;
   };
   struct Pass {
-    Tensor subject, style, similarity;  // scalars
+    Tensor subject, style, similarity, joint;  // scalars
+  };
+  /// A group of pairs: every subject with every style.
+  struct Pairs {
+    std::vector<EncodedLora> subjects, styles;
+    std::vector<std::optional<PictureSet>> joint;  // pair by pair
+
+    size_t size() const { return subjects.size() * styles.size(); }
   };
 
   void make_network(const HypernetLoras& loras);
-  Pass run_pass(EncodedLora& subject, EncodedLora& style, int64_t pass, int64_t batch_size,
-                RandomSource& random, bool learns);
+  Pass run_pass(Pairs& pairs, size_t pair, int64_t pass, int64_t batch_size, RandomSource& random,
+                bool learns);
+  Tensor joint_loss(PictureSet& pictures, int64_t pass, int64_t batch_size, RandomSource& random);
   double validate();
   void keep_if_best(double loss);
 
   HypernetOptions options_;
   TrainingModel model_;
-  std::vector<EncodedLora> subjects_, styles_, validation_subjects_, validation_styles_;
-  EpochOrder pairs_;
+  Pairs training_, validation_;
+  EpochOrder order_;   // of the training pairs
   StateDict tensors_;  // leaves
   std::optional<NamedAdamW> optimizer_;
   std::optional<Best> best_;

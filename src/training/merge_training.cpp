@@ -68,10 +68,16 @@ MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpo
     return list_taught_loras(folder, skeleton.layers(), option);
   };
   HypernetLoras loras{
-      list(options.subjects, "--subjects"), list(options.styles, "--styles"), {}, {}};
+      list(options.subjects, "--subjects"), list(options.styles, "--styles"), {}, {}, {}, {}};
   if (options.validates()) {
     loras.validation_subjects = list(options.validation_subjects, "--validation-subjects");
     loras.validation_styles = list(options.validation_styles, "--validation-styles");
+  }
+  if (!options.joint_images.empty()) {
+    loras.joint = list_joint_pictures(options.joint_images, loras.subjects, loras.styles);
+    if (options.validates())
+      loras.validation_joint = list_joint_pictures(options.joint_images, loras.validation_subjects,
+                                                   loras.validation_styles);
   }
   for (const std::vector<ListedLora>* group : loras.groups())
     refuse_inputs_as_output(options.run.output, *group);
@@ -81,6 +87,10 @@ MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpo
   description["styles"] = describe_taught_loras(loras.styles);
   description["validation-subjects"] = describe_taught_loras(loras.validation_subjects);
   description["validation-styles"] = describe_taught_loras(loras.validation_styles);
+  for (const auto& [key, lists] : {std::pair{"joint-images", &loras.joint},
+                                   {"validation-joint-images", &loras.validation_joint}})
+    for (const std::vector<TrainingPicture>& pictures : *lists)
+      description[key].push_back(pictures.empty() ? "" : pictures_digest(pictures));
   add_model(description, options.run, checkpoint);
   const RunFiles files(options.run.output, description, options.run.start_anew);
   if (files.finished()) return finished_before(files, options.run);

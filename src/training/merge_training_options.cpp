@@ -64,6 +64,7 @@ void HypernetOptions::validate() const {
       {"--patience", patience, 0, kManySteps},
   });
   check_numbers({
+      {"--joint-weight", joint_weight, 0, kInfinity},
       {"--weight-decay", weight_decay, 0, kInfinity},
       {"--max-grad-norm", max_grad_norm, 0, kInfinity},
   });
@@ -78,7 +79,9 @@ void HypernetOptions::validate() const {
 
 Json HypernetOptions::to_json() const {
   Json json = run.to_json();
-  json.update(Json{{"hidden", num_hidden},
+  json.update(Json{{"layout", hypernet_layout_name(layout)},
+                   {"hidden", num_hidden},
+                   {"joint-weight", joint_weight},
                    {"constant", constant},
                    {"pairs-per-step", pairs_per_step},
                    {"weight-decay", weight_decay},

@@ -54,6 +54,32 @@ std::vector<ListedLora> list_taught_loras(const fs::path& folder, const ModelLay
   return loras;
 }
 
+std::vector<std::vector<TrainingPicture>> list_joint_pictures(
+    const fs::path& folder, const std::vector<ListedLora>& subjects,
+    const std::vector<ListedLora>& styles) {
+  constexpr const char* kOption = "--joint-images";
+  std::vector<std::vector<TrainingPicture>> lists;
+  int64_t num_pairs = 0;
+  for (const ListedLora& subject : subjects)
+    for (const ListedLora& style : styles) {
+      const fs::path own = folder / subject.weights.path.stem() / style.weights.path.stem();
+      lists.emplace_back();
+      if (!fs::is_directory(own)) continue;
+      lists.back() = list_pictures({own, std::nullopt},
+                                   {kOption, "prompt for the pictures of --joint-images"});
+      ++num_pairs;
+    }
+  if (num_pairs == 0)
+    throw InputError(
+        fmt::format("{} '{}': wanted folders SUBJECT/STYLE named as the LoRA files, as "
+                    "'{}/{}'; found none",
+                    kOption, folder.string(), subjects[0].weights.path.stem().string(),
+                    styles[0].weights.path.stem().string()));
+  spdlog::info("{} '{}': pictures of {} of {} pairs", kOption, folder.string(), num_pairs,
+               lists.size());
+  return lists;
+}
+
 Json describe_taught_lora(const ListedLora& listed) {
   return {{"sha256", listed.sha256}, {"images", pictures_digest(listed.pictures)}};
 }
@@ -75,29 +101,43 @@ TrainingModelOptions training_model_options(const MergeTrainingOptions& options)
   return {.compute = options.compute, .gradient_checkpointing = options.gradient_checkpointing};
 }
 
-std::vector<EncodedLora> encode_taught_loras(const std::vector<ListedLora>& loras,
+std::vector<PictureSet> encode_picture_lists(const std::vector<std::vector<TrainingPicture>>& lists,
                                              const Checkpoint& checkpoint,
                                              const MergeTrainingOptions& options,
                                              ProgressSink& progress,
                                              const CancellationToken& cancellation) {
   std::vector<TrainingPicture> pictures;
-  for (const ListedLora& lora : loras)
-    pictures.insert(pictures.end(), lora.pictures.begin(), lora.pictures.end());
+  for (const std::vector<TrainingPicture>& list : lists)
+    pictures.insert(pictures.end(), list.begin(), list.end());
   const std::vector<PictureLatents> latents =
       encode_pictures(pictures, checkpoint.component("vae"),
                       {.side_px = resolve_resolution(options.resolution_px, checkpoint),
                        .flip = false,
                        .device = options.compute.device},
                       progress, cancellation);
-  std::vector<EncodedLora> encoded;
+  std::vector<PictureSet> sets;
   auto next = latents.begin();
-  for (const ListedLora& lora : loras) {
-    const auto count = static_cast<std::ptrdiff_t>(lora.pictures.size());
-    encoded.push_back({lora.weights, lora.sha256,
-                       PictureSet({next, next + count}, captions_of(lora.pictures),
-                                  EpochOrder(options.seed, RandomStream::kInstances, count))});
+  for (const std::vector<TrainingPicture>& list : lists) {
+    const auto count = static_cast<std::ptrdiff_t>(list.size());
+    sets.emplace_back(std::vector<PictureLatents>(next, next + count), captions_of(list),
+                      EpochOrder(options.seed, RandomStream::kInstances, count));
     next += count;
   }
+  return sets;
+}
+
+std::vector<EncodedLora> encode_taught_loras(const std::vector<ListedLora>& loras,
+                                             const Checkpoint& checkpoint,
+                                             const MergeTrainingOptions& options,
+                                             ProgressSink& progress,
+                                             const CancellationToken& cancellation) {
+  std::vector<std::vector<TrainingPicture>> lists;
+  for (const ListedLora& lora : loras) lists.push_back(lora.pictures);
+  std::vector<PictureSet> sets =
+      encode_picture_lists(lists, checkpoint, options, progress, cancellation);
+  std::vector<EncodedLora> encoded;
+  for (size_t i = 0; i < loras.size(); ++i)
+    encoded.push_back({loras[i].weights, loras[i].sha256, std::move(sets[i])});
   return encoded;
 }
 

@@ -33,6 +33,12 @@ ListedLora list_taught_lora(const TaughtLora& taught, const ModelLayers& layers,
 std::vector<ListedLora> list_taught_loras(const std::filesystem::path& folder,
                                           const ModelLayers& layers, const std::string& option);
 
+/// Pictures that show both, of every pair: folder/SUBJECT/STYLE, named as the files are; an empty
+/// list where there is no such folder. Throws InputError where there is none for any pair.
+std::vector<std::vector<TrainingPicture>> list_joint_pictures(
+    const std::filesystem::path& folder, const std::vector<ListedLora>& subjects,
+    const std::vector<ListedLora>& styles);
+
 /// {"sha256": of the LoRA's numbers, "images": digest of pictures and captions}
 Json describe_taught_lora(const ListedLora& listed);
 Json describe_taught_loras(const std::vector<ListedLora>& listed);
@@ -43,7 +49,14 @@ std::vector<std::string> captions_of(const std::vector<ListedLora>& loras);
 /// What the frozen model is to be for them.
 TrainingModelOptions training_model_options(const MergeTrainingOptions& options);
 
-/// Throws FileError, InputError, StoppedError.
+/// Each list as a set of its own, no list empty. Throws FileError, InputError, StoppedError.
+std::vector<PictureSet> encode_picture_lists(const std::vector<std::vector<TrainingPicture>>& lists,
+                                             const Checkpoint& checkpoint,
+                                             const MergeTrainingOptions& options,
+                                             ProgressSink& progress,
+                                             const CancellationToken& cancellation);
+
+/// Likewise.
 std::vector<EncodedLora> encode_taught_loras(const std::vector<ListedLora>& loras,
                                              const Checkpoint& checkpoint,
                                              const MergeTrainingOptions& options,

@@ -9,6 +9,7 @@
 
 #include "molar/core/error.h"
 #include "molar/core/random.h"
+#include "molar/models/functional.h"
 #include "molar/training/training_order.h"
 
 namespace molar {
@@ -81,9 +82,10 @@ TrainableLora::TrainableLora(const ModelLayers& layers, const LoraTrainingOption
       missing.erase(*target);
       const TrainableFactors& factors =
           factors_.emplace(name, draw_factors(layer->weight(), options.rank, random)).first->second;
-      layer->set_residual([layer = layer, factors, scale = scale_](const Tensor& x) {
-        return low_rank_path(*layer, factors, scale, x);
-      });
+      layer->set_residual(
+          [layer = layer, factors, scale = scale_](const Tensor& x, const Tensor& y) {
+            return add_reusing(y, low_rank_path(*layer, factors, scale, x));
+          });
       attached_.push_back(layer);
     }
   if (!missing.empty())

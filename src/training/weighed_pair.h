@@ -12,8 +12,9 @@
 namespace molar {
 
 /// Attaches to the UNet's layers until destruction:
-///   y = W x + b + up_s down_s (m_s * x) + up_t down_t (m_t * x)
-/// Convolutions, and layers that one LoRA alone changes, keep coefficients of 1.
+///   y = W x + b + up_s down_s diag(m_s) (I - share Q Q^T) x + up_t down_t diag(m_t) x
+/// with x as im2col has it for convolutions and Q an orthonormal basis of down_t's rows. Layers
+/// that one LoRA alone changes keep coefficients of 1.
 class WeighedPair {
  public:
   /// What acts: one LoRA as it is, or both with their coefficients.
@@ -28,19 +29,26 @@ class WeighedPair {
 
   void act(Acting acting) { acting_ = acting; }
 
-  /// Names of the layers whose columns may be weighed, in order.
+  /// Names of the layers whose columns may be weighed, in order: those that both change.
   std::vector<LayerName> weighable() const;
+  /// Of a weighable layer.
+  const std::vector<int64_t>& weight_shape(const LayerName& name) const;
   /// Of a weighable layer; `scale` is part of `down`.
   const LoraMatrices& subject(const LayerName& name) const;
   const LoraMatrices& style(const LayerName& name) const;
-  /// [2, in], m_s and m_t, act under kMerged from now on; before that they are 1.
-  void weigh(const LayerName& name, const Tensor& coefficients);
+  /// [2, in], m_s and m_t, act under kMerged from now on; before that they are 1. `share`: a
+  /// scalar; undefined: 0.
+  void weigh(const LayerName& name, const Tensor& coefficients, const Tensor& share = {});
 
  private:
   struct Layer {
     std::optional<LoraMatrices> subject, style;
     std::vector<int64_t> weight_shape;
-    Tensor coefficients;
+    Tensor coefficients, share;
+    Tensor style_rows;  // Q, where there is a share
+
+    /// The factors with their weights.
+    LoraMatrices weighed_subject() const, weighed_style() const;
   };
   const Layer& weighable_layer(const LayerName& name) const;
   Tensor residual(const AdaptableLayer& target, const Layer& layer, const Tensor& x) const;

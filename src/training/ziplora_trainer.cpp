@@ -18,6 +18,7 @@ ZiploraTrainer::ZiploraTrainer(const MergeTrainingOptions& options, const Checkp
   pair_ = std::make_unique<WeighedPair>(model_.unet_layers(), loras_[0].weights, loras_[1].weights);
   NamedParameters parameters;
   for (const LayerName& name : pair_->weighable()) {
+    if (pair_->weight_shape(name).size() != 2) continue;  // a convolution
     const Tensor& down = pair_->subject(name).down;
     const Tensor ones = torch::ones({2, down.size(1)}, down.options()).requires_grad_();
     coefficients_[name] = ones;

@@ -251,7 +251,7 @@ TEST(LoraRarMerge, WeighsColumnsOfWhatTheNetworkCovers) {
     const MergeInput& style = inputs[swapped ? 0 : 1];
     const MergedLora merged = merge_loras("lorarar", inputs, {.hypernetwork = &network});
     const LoraLayer &s = subject.weights.layers.at(kToQ), &t = style.weights.layers.at(kToQ);
-    const Tensor m = network.coefficients(s.matrices(), t.matrices());
+    const Tensor m = network.predict(kToQ, s.matrices(), t.matrices()).coefficients;
     const Tensor wanted = subject.strength * s.delta() * m[0] + style.strength * t.delta() * m[1];
     EXPECT_TRUE(
         is_close(merged.weights.layers.at(kToQ).delta(), wanted, {.atol = 1e-4, .rtol = 1e-4}));
@@ -260,6 +260,50 @@ TEST(LoraRarMerge, WeighsColumnsOfWhatTheNetworkCovers) {
     EXPECT_EQ(merged.layers.at(kConv).rule, "sum") << "a layer that it does not cover";
     EXPECT_EQ(merged.summary(), "predicted 1, style 1, subject 1, sum 1");
     if (!swapped) expect_single_layers(merged, inputs);
+  }
+}
+
+/// Before it has learnt anything.
+Hypernetwork new_feature_network() {
+  StateDict tensors;
+  for (const auto& [name, plan] : hypernet_tensors(HypernetLayout::kFeatures, {}, 8)) {
+    tensors[name] = noise(plan.shape, 1);
+    if (!plan.start.empty())
+      tensors[name] = torch::tensor(plan.start, torch::kFloat).view(plan.shape);
+  }
+  return Hypernetwork::from_tensors(tensors, "new.safetensors");
+}
+
+TEST(LoraRarMerge, ByANewNetworkOfFeaturesIsNp) {
+  const Hypernetwork network = new_feature_network();
+  const auto inputs = two_roles();
+  const MergedLora found = merge_loras("lorarar", inputs, {.hypernetwork = &network});
+  const MergedLora np = merge_loras("np", inputs);
+  EXPECT_EQ(found.summary(), "predicted 2, style 1, subject 1");
+  for (const auto& [name, layer] : np.weights.layers)
+    EXPECT_TRUE(is_close(found.weights.layers.at(name).delta(), layer.delta(),
+                         {.atol = 1e-4, .rtol = 1e-4}))
+        << name.module;
+}
+
+TEST(LoraRarMerge, WeighsAndProjectsAsTheNetworkOfFeaturesSays) {
+  StateDict tensors;
+  for (const auto& [name, plan] : hypernet_tensors(HypernetLayout::kFeatures, {}, 8))
+    tensors[name] = noise(plan.shape, tensors.size() + 1);
+  const auto network = Hypernetwork::from_tensors(tensors, "h.safetensors");
+  const auto inputs = two_roles();
+  const MergedLora merged = merge_loras("lorarar", inputs, {.hypernetwork = &network});
+  for (const LayerName& name : {kToQ, kConv}) {
+    const LoraLayer &subject = inputs[0].weights.layers.at(name),
+                    &style = inputs[1].weights.layers.at(name);
+    const auto [m, share] = network.predict(name, subject.matrices(), style.matrices());
+    const Tensor s = subject.delta().flatten(1), t = style.delta().flatten(1);
+    const Tensor weighed = s * m[0];
+    const Tensor left = weighed - share * weighed.matmul(at::linalg_pinv(t)).matmul(t);
+    EXPECT_TRUE(is_close(merged.weights.layers.at(name).delta().flatten(1),
+                         inputs[0].strength * left + inputs[1].strength * t * m[1],
+                         {.atol = 1e-3, .rtol = 1e-3}))
+        << name.module;
   }
 }
 

@@ -41,6 +41,7 @@ TEST(MergeReport, MeasuresUnscaledChanges) {
   EXPECT_NEAR(queries.norms[0], 5, 1e-5);
   EXPECT_NEAR(queries.cosines[0], 24.0 / 25.0, 1e-5);
   EXPECT_TRUE(queries.mean_coefficients.empty());
+  EXPECT_NEAR(queries.projection.value(), 0.5 / 1.5, 1e-6);  // NP-LoRA's mu / (1 + mu)
 }
 
 TEST(MergeReport, JsonHasNullWhereThereIsNoCosine) {

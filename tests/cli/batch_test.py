@@ -13,6 +13,7 @@ import sys
 import harness
 from harness import SD15, CliTest, molar, read_png, write_lora, write_png
 
+MOLE = harness.MODELS.parent / "mole/sets/sd15"
 GOLDEN = pathlib.Path(sys.argv[2]).resolve() / "batch" / "bad_csv.txt"
 
 # Name -> bytes of a CSV that must be refused. Files named in it are made by BadCsv.make_files.
@@ -293,6 +294,94 @@ class Folders(BatchCase):
         self.assertEqual([p.name for p in self.out.glob("*.png")], [plan.stdout.split("/")[1].strip()])
         self.assertEqual(read_png(next(self.out.glob("*.png"))).text, {})
         self.assertTrue(self.batch_ok(self.LIST, "--shard", "1/3", "--dry-run").stdout.startswith("skip: "))
+
+
+class Experts(BatchCase):
+    """Every option of generate that concerns experts is a column."""
+
+    def draw_alone(self, *arguments):
+        return self.pixels_of("-p", "a dog", *arguments)
+
+    def pictures(self):
+        return [path.read_bytes() for path in sorted(self.out.glob("*.png"))]
+
+    def test_rows_with_and_without_experts_are_what_generate_draws(self):
+        write_png(self.folder / "mask.png", 64, 64, lambda x, y: (255,) * 3 if x < 32 else (0,) * 3)
+        write_lora(self.folder / "a.safetensors", 1)
+        csv = ("prompt,seed,mole,expert,region,mole-cap,mole_start,mole_end,style\n"
+               f"a dog,1,{MOLE},,,,,,\n"
+               "a dog,1,,,,,,,\n"
+               f"a dog,2,{MOLE},,,,,,\n"
+               f'a dog,3,{MOLE},face=0.5; hand=0.2,"face=8,8,40,40; hand=mask.png",0.5,0.1,0.9,\n'
+               f"a dog,4,{MOLE},,hand=auto,,,,a.safetensors\n"
+               f"a dog,5,{MOLE},,hand=auto,,,,a.safetensors\n"
+               "a dog,2,,,,,,,a.safetensors\n"
+               f"a dog,6,{MOLE},,,,0.5,,\n"
+               f"a dog,7,{MOLE},,,,0.5,,\n")
+        self.batch_ok(csv)
+        mole, style = ("--mole", MOLE), ("--style", "a.safetensors")
+        for picture, arguments in zip(self.pictures(), (
+                ("-s", 1, *mole), ("-s", 1), ("-s", 2, *mole),
+                ("-s", 3, *mole, "--expert", "face=0.5", "--expert", "hand=0.2", "--region", "face=8,8,40,40", "--region",
+                 "hand=mask.png", "--mole-cap", "0.5", "--mole-start", "0.1", "--mole-end", "0.9"),
+                ("-s", 4, *mole, "--region", "hand=auto", *style), ("-s", 5, *mole, "--region", "hand=auto", *style),
+                ("-s", 2, *style), ("-s", 6, *mole, "--mole-start", "0.5"), ("-s", 7, *mole, "--mole-start", "0.5")), strict=True):
+            with self.subTest(arguments):
+                self.assertEqual(picture, self.draw_alone(*arguments))
+
+    def test_those_beside_the_model_act_unless_a_row_says_otherwise(self):
+        (self.folder / "model").unlink()
+        shutil.copytree(SD15, self.folder / "model")
+        shutil.copytree(MOLE, self.folder / "model" / "mole")
+        shutil.copytree(MOLE, self.folder / "others")
+        self.batch_ok("prompt,seed,mole,no-mole\na dog,1,,\na dog,1,,true\na dog,1,others,\na dog,1,,no\n")
+        with_experts, without, others, again = (read_png(path) for path in sorted(self.out.glob("*.png")))
+        self.assertEqual(with_experts.record["request"]["mole"], str(self.folder / "model/mole"))
+        self.assertEqual(with_experts.pixels, others.pixels)
+        self.assertEqual(with_experts.pixels, again.pixels)
+        self.assertNotEqual(with_experts.pixels, without.pixels)
+        self.assertEqual(without.record["experts"], [])
+        # What a row says goes before what would exclude it on the command line.
+        for arguments in (("--mole", "others", "--mole-cap", "9", "--expert", "face=1"), ("--no-mole",)):
+            shutil.rmtree(self.out)
+            self.batch_ok("prompt,seed,mole,no-mole\na dog,1,others,\na dog,1,,true\n", *arguments)
+            self.assertEqual([read_png(p).pixels == without.pixels for p in sorted(self.out.glob("*.png"))], [False, True])
+
+    def key(self, mole="mole", row=""):
+        plan = self.batch_ok(f"prompt,seed,mole,expert,region,mole-cap\na dog,1,{mole},{row or ',,'}\n", "--dry-run", "--json")
+        return json.loads(plan.stdout)["key"]
+
+    def test_a_rows_key_is_of_the_experts_content_and_options(self):
+        shutil.copytree(MOLE, self.folder / "mole")
+        shutil.copytree(MOLE, self.folder / "elsewhere")
+        write_png(self.folder / "mask.png", 64, 64, lambda x, y: (255,) * 3)
+        keys = [self.key(), self.key(""), self.key(row="face=0.5,,"), self.key(row=",,0.5"), self.key(row=",face=auto,"),
+                self.key(row=",face=mask.png,")]
+        self.assertEqual(self.key("elsewhere"), keys[0])
+        write_png(self.folder / "mask.png", 64, 64, lambda x, y: (255,) * 3 if x < 32 else (0,) * 3)
+        keys.append(self.key(row=",face=mask.png,"))
+        for name in ("face", "gates"):
+            data = bytearray((self.folder / "mole" / f"{name}.safetensors").read_bytes())
+            data[-2] ^= 0x10
+            (self.folder / "mole" / f"{name}.safetensors").write_bytes(data)
+            keys.append(self.key())
+        self.assertEqual(len(set(keys)), 9)
+
+    def test_bad_rows_name_their_place(self):
+        for cells, code, says in (
+                ("nowhere,,", 4, "list.csv:2:7: experts 'nowhere'"), (f"{MOLE},foot=1,", 3, "list.csv:2:"),
+                (f"{MOLE},,face=small.png", 3, "32 x 64"), (",face=1,", 3, "--expert says how experts act, but there are none"),
+                (f"{MOLE},face,", 3, "NAME=STRENGTH")):
+            with self.subTest(cells):
+                write_png(self.folder / "small.png", 32, 64, lambda x, y: (255,) * 3)
+                result = self.batch_ok(f"prompt,mole,expert,region\na dog,{cells}\n", "-q", code=code)
+                self.assertIn(says, result.stderr)
+                self.assertIn("error: list.csv:2:", result.stderr)
+                self.assertFalse(self.out.exists())
+
+    def test_heat_maps_are_of_single_pictures(self):
+        self.batch_ok("prompt,heatmaps\na dog,maps\n", "-q", code=3)
+        self.batch_ok("prompt\na dog\n", "--heatmaps", "maps", code=2)
 
 
 class Failures(BatchCase):

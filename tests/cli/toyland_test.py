@@ -1,11 +1,15 @@
 """The bundled model: a fresh clone draws a subject in a style with it, without being told where it is."""
 
 import json
+import shlex
+import time
 
 import harness
 from harness import CliTest, max_distance, read_png
 
-MODEL = harness.BINARY.parent.parent / "models/toyland"
+ROOT = harness.BINARY.parent.parent
+MODEL = ROOT / "models/toyland"
+FIRST_PICTURE_S = 60  # at most, once it is built; it takes about a second
 LORAS = MODEL / "loras"
 # Trigger words of the ten that are shipped, by file.
 TRIGGERS = {"ziggy": "zib cat", "smiley": "pog teapot", "blazer": "vru car", "emperor": "jyk penguin", "cosmo": "wof rocket",
@@ -34,6 +38,17 @@ class Toyland(CliTest):
         self.assertEqual((plain.width, plain.height), (64, 64))
         self.assertEqual(both.record["model"]["path"], str(MODEL))
         self.assertEqual(both.record["model"]["family"], "SD 1.x")
+
+    def test_readmes_first_command_draws_a_picture_in_under_a_minute(self):
+        command = next(line.strip() for line in (ROOT / "README.md").read_text().splitlines()
+                       if line.strip().startswith("build/molar generate"))
+        words = [str(ROOT / word) if word.startswith("models/") else word for word in shlex.split(command)[1:]]
+        start = time.monotonic()
+        self.run_ok(*words)
+        self.assertLess(time.monotonic() - start, FIRST_PICTURE_S)
+        picture = read_png(self.folder / "cat.png")
+        self.assertEqual([lora["role"] for lora in picture.record["loras"]], ["subject", "style"])
+        self.assertEqual((picture.width, picture.height), (64, 64))
 
     def test_a_prompt_decides_what_is_drawn(self):
         house = self.toy("house", "a red house on grass").pixels

@@ -63,6 +63,34 @@ class TrainingAMerge(CliTest):
         self.assertEqual(read_png(self.folder / "x.png").record["merge"], "lorarar")
         self.assertGreater(max_distance(self.pixels(*ROLES, "--merge", "direct"), predicted), 1)
 
+    def test_a_network_of_features_serves_every_layer(self):
+        hypernet = self.write_folders()
+        joint = self.folder / "joint/subject/style"
+        shutil.copytree(GOLDENS / "instance", joint)
+        for picture in joint.glob("*.png"):
+            picture.with_suffix(".txt").write_text("a photo of sks dog")
+        lines = [json.loads(line) for line in self.run_ok(
+            *hypernet, "--layout", "features", "--joint-images", "joint", "--joint-weight", "2", "--steps", "2", "--json", "-o",
+            "features.safetensors").stdout.splitlines()]
+        self.assertTrue(all("joint" in line for line in lines[:2]))
+        self.assertIn("reads: features", self.run_ok("inspect", "features.safetensors").stdout)
+        fields = json.loads(self.run_ok("inspect", "--json", "features.safetensors").stdout)
+        self.assertEqual((fields["layout"], fields["hidden"]), ("features", 8))
+        self.run_ok("merge", "-m", SD15, *ROLES, "--hypernet", "features.safetensors", "--report", "report", "-o", "merged.safetensors")
+        layers = json.loads((self.folder / "report/report.json").read_text())["layers"]
+        self.assertEqual({layer["rule"] for layer in layers}, {"predicted"})
+        in_memory = self.pixels(*ROLES, "--hypernet", "features.safetensors")
+        self.assertLessEqual(max_distance(self.pixels("--lora", "merged.safetensors"), in_memory), 1)
+        # The same network serves a model of other widths.
+        xl = MODELS / "sdxl-tiny"
+        for seed, name in ((1, "a"), (2, "b")):
+            harness.write_lora(self.folder / f"{name}.safetensors", seed, model=xl)
+        self.run_ok("merge", "-m", xl, "--subject", "a.safetensors", "--style", "b.safetensors", "--hypernet", "features.safetensors",
+                    "-o", "xl.safetensors")
+        self.assert_fails(2, *hypernet, "--layout", "rows", "-o", "x.safetensors", says=("--layout 'rows'", "columns or features"))
+        self.assert_fails(2, *hypernet, "--joint-weight", "2", "-o", "x.safetensors", says=("--joint-weight", "--joint-images DIR"))
+        self.assert_fails(3, *hypernet, "--joint-images", "subjects", "-o", "x.safetensors", says=("--joint-images", "SUBJECT/STYLE"))
+
     def test_the_constant_network_predicts_the_same_whatever_the_loras_hold(self):
         self.run_ok(*self.write_folders(), "--constant", "--steps", "2", "-o", "constant.safetensors")
         for name, other in (("one", "style"), ("two", "style-2")):

@@ -59,6 +59,17 @@ TEST(AtomicFile, WritesWhatTheSinkGot) {
   EXPECT_EQ(folder.num_entries(), 1U);
 }
 
+TEST(AtomicFile, GoesBackToWhatItWroteAndOnAtTheEnd) {
+  const TempFolder folder;
+  const auto write = [](const ByteSink& sink) {
+    sink("head tail");
+    sink.rewrite(0, "HEAD");
+    sink(" end");
+  };
+  EXPECT_EQ(read_bytes(write_file_atomically(folder / "a", OnExist::kError, write).path),
+            "HEAD tail end");
+}
+
 TEST(AtomicFile, MakesTheFoldersOnTheWay) {
   const TempFolder folder;
   EXPECT_EQ(read_bytes(write_text(folder / "x/y/z.txt", OnExist::kError, "deep")), "deep");

@@ -443,6 +443,32 @@ TEST(SafetensorsWriting, KeepsMetadataWhateverItHolds) {
   EXPECT_EQ(SafetensorsFile::open(path).metadata(), metadata);
 }
 
+TEST(SafetensorsWriting, LateMetadataStandInThePlaceOfTheFirst) {
+  const TempFolder folder;
+  const StateDict tensors = {{"a", at::arange(6, at::kFloat)}};
+  const SafetensorsMetadata known{{"hash", "0000"}, {"k", "v"}}, late{{"hash", "a1b2"}, {"k", "v"}};
+  const auto path =
+      write_safetensors(folder / "x", OnExist::kError, tensors, known, [&] { return late; });
+  const auto file = SafetensorsFile::open(path);
+  EXPECT_EQ(file.metadata(), late);
+  EXPECT_TRUE(at::equal(file.tensor("a"), tensors.at("a")));
+  const auto at_once = write_safetensors(folder / "y", OnExist::kError, tensors, late);
+  EXPECT_EQ(read_bytes(path), read_bytes(at_once));
+}
+
+TEST(SafetensorsWriting, WhatLateMetadataThrowLeavesNothing) {
+  const TempFolder folder;
+  const StateDict tensors = {{"a", at::arange(6, at::kFloat)}};
+  const auto write = [&](const std::function<SafetensorsMetadata()>& late) {
+    write_safetensors(folder / "x", OnExist::kError, tensors, {{"hash", "0000"}}, late);
+  };
+  expect_error<FileError>([&] { write([]() -> SafetensorsMetadata { throw FileError("gone"); }); },
+                          {"gone"});
+  EXPECT_THROW(write([] { return SafetensorsMetadata{{"hash", "too long to fit in"}}; }),
+               c10::Error);
+  EXPECT_EQ(folder.num_entries(), 0U);
+}
+
 TEST(SafetensorsWriting, MetadataThatIsNotUtf8DoesNotCostTheResult) {
   const TempFolder folder;
   const auto path = write_safetensors(folder / "x", OnExist::kError, {}, {{"file", "caf\xE9.png"}});

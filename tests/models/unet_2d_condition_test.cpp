@@ -8,6 +8,7 @@
 #include "molar/core/error.h"
 #include "molar/io/safetensors.h"
 #include "molar/models/model_loader.h"
+#include "molar/models/module_index.h"
 #include "support/expect_close.h"
 
 namespace molar {
@@ -111,6 +112,33 @@ TEST(UNet2DConditionModel, ComputesWhatDiffusersComputesPartByPart) {
       parts += name.find("/parts/") != std::string::npos;
   EXPECT_EQ(compared, parts) << "a part that diffusers has was never reported";
   EXPECT_GE(parts, 100);
+}
+
+// Every layer of every transformer, on maps that no power of two divides: a square root of the
+// number of tokens, or the latents' size halved, would be wrong.
+TEST(UNet2DConditionModel, TokenMapSizesAreThoseThatLayersSee) {
+  for (const std::string family : {"sd15", "sd21", "sdxl"}) {
+    Call call = tiny_call(family);
+    const MapSize latents{13, 6};
+    const int64_t batch = call.sample.size(0), channels = call.sample.size(1);
+    call.sample = at::randn({batch, channels, latents.height, latents.width});
+    int checked = 0;
+    const LayerIndex layers = adaptable_layers(*call.unet);
+    for (const auto& [module, layer] : layers)
+      layer->set_residual([&, module = module](const Tensor& x, const Tensor& y) {
+        const auto size = token_map_size(call.unet->config(), module, latents);
+        const bool in_transformer = module.find(".attentions.") != std::string::npos;
+        const bool reads_text = module.ends_with("attn2.to_k") || module.ends_with("attn2.to_v");
+        EXPECT_EQ(size.has_value(), in_transformer && !reads_text) << module;
+        if (size) {
+          EXPECT_EQ(x.size(1), size->height * size->width) << module;
+        }
+        ++checked;
+        return y;
+      });
+    call.run();
+    EXPECT_EQ(checked, static_cast<int>(layers.size())) << family;
+  }
 }
 
 TEST(UNet2DConditionModel, LeavesItsInputsAlone) {

@@ -31,9 +31,17 @@ TEST(PlanBatch, LorasThenSizesThenTextsStandTogether) {
   EXPECT_EQ(plan_batch(pictures, BatchOrder::kList), (Groups{{0}, {1}, {2}, {3}, {4}, {5}, {6}}));
 }
 
+TEST(PlanBatch, OfTheSameLorasThoseOfTheSameExpertsStandTogether) {
+  std::vector<GenerationRequest> pictures = {picture("a", "x"), picture("a", "x"),
+                                             picture("a", "y"), picture("a", "x", 32),
+                                             picture("a", "x")};
+  for (const size_t i : {1, 2, 3}) pictures[i].mole.folder = "mole";
+  EXPECT_EQ(plan_batch(pictures, BatchOrder::kShared), (Groups{{0, 4}, {1}, {3}, {2}}));
+}
+
 TEST(PlanBatch, OnlyWhatRunsInStepGoesSideBySide) {
   GenerationRequest base = picture("a");
-  std::vector<GenerationRequest> others(7, base);
+  std::vector<GenerationRequest> others(9, base);
   others[0].num_steps = 7;
   others[1].sampler = "euler";
   others[2].guidance_scale = 1.0;
@@ -41,6 +49,8 @@ TEST(PlanBatch, OnlyWhatRunsInStepGoesSideBySide) {
   others[4].init_image = "i.png";
   others[5].eta = 0.5;
   others[6].height_px = 32;
+  others[7].mole.folder = "mole";
+  others[8].mole.regions = {{"face", FoundByGates{}}};
   for (const GenerationRequest& changed : others)
     EXPECT_EQ(plan_batch({base, changed}, BatchOrder::kShared).size(), 2U);
   GenerationRequest other = picture("b");  // what does not change the calls' shape

@@ -40,6 +40,15 @@ GenerationRequest full_request() {
   request.adapters.loras = {{"a.safetensors", 1.0}, {"b.safetensors", 0.25}};
   request.adapters.merge = "concat";
   request.adapters.allow_partial = true;
+  request.mole = {.folder = "mole",
+                  .off = false,
+                  .strengths = {{"face", 0.5}, {"hand", -1}},
+                  .cap = 0.75,
+                  .start = 0.25,
+                  .end = 0.5,
+                  .regions = {{"face", PixelBox{1, 2, 3, 4}},
+                              {"hand", std::filesystem::path("hand.png")},
+                              {"ear", FoundByGates{}}}};
   return request;
 }
 
@@ -47,7 +56,7 @@ TEST(GenerationRequest, EveryFieldSurvivesJson) {
   const Json json = full_request().to_json();
   const Json again = GenerationRequest::from_json(Json::parse(json.dump())).to_json();
   EXPECT_EQ(json, again);
-  EXPECT_EQ(json.size(), 24U) << "a field is missing from the table or from full_request()";
+  EXPECT_EQ(json.size(), 31U) << "a field is missing from the table or from full_request()";
 }
 
 TEST(GenerationRequest, UnsetFieldsStayUnset) {
@@ -82,6 +91,16 @@ TEST(GenerationRequest, RefusesValuesThatNoOptionCouldHave) {
       {"subject", R"({"file": "a", "weight": "1"})"},
       {"lora", R"({"file": "a", "weight": 1})"},
       {"lora", R"([{"file": "a\u0000b", "weight": 1}])"},
+      {"mole", R"("")"},
+      {"no-mole", "1"},
+      {"expert", R"({"name": "face", "weight": 1})"},
+      {"expert", R"([{"name": "face"}])"},
+      {"expert", R"([{"name": "face", "weight": 1, "colour": 2}])"},
+      {"region", R"([{"expert": "face"}])"},
+      {"region", R"([{"expert": "face", "auto": false}])"},
+      {"region", R"([{"expert": "face", "box": [1, 2, 3]}])"},
+      {"region", R"([{"expert": "face", "box": [1, 2, 3, 4], "mask": "x"}])"},
+      {"region", R"(["face=auto"])"},
   };
   for (const auto& [key, value] : cases)
     test::expect_error<InputError>(
@@ -101,6 +120,8 @@ TEST(GenerationRequest, JsonHoldsAbsolutePaths) {
   EXPECT_EQ(json.at("subject").at("file"), here("dog.safetensors"));
   EXPECT_EQ(json.at("style").at("file"), here("ink.safetensors"));
   EXPECT_EQ(json.at("lora").at(1).at("file"), here("b.safetensors"));
+  EXPECT_EQ(json.at("mole"), here("mole"));
+  EXPECT_EQ(json.at("region").at(1).at("mask"), here("hand.png"));
 }
 
 TEST(GenerationRequest, AcceptsWhatItsOptionsAllow) { EXPECT_NO_THROW(full_request().validate()); }
@@ -139,6 +160,18 @@ TEST(GenerationRequest, NamesTheOptionThatIsOutOfRange) {
          r.adapters.loras[0].weight = std::numeric_limits<double>::quiet_NaN();
        }},
       {"--lora", [](GenerationRequest& r) { r.adapters.loras[1].weight = -1e39; }},
+      {"--expert", [](GenerationRequest& r) { r.mole.strengths[0].weight = 1e39; }},
+      {"two strengths", [](GenerationRequest& r) { r.mole.strengths[1].name = "face"; }},
+      {"--mole-cap", [](GenerationRequest& r) { r.mole.cap = 0; }},
+      {"--mole-start", [](GenerationRequest& r) { r.mole.start = -0.1; }},
+      {"--mole-end", [](GenerationRequest& r) { r.mole.end = 1.1; }},
+      {"leave the experts no step", [](GenerationRequest& r) { r.mole.end = r.mole.start; }},
+      {"--region face=1,2,0,4",
+       [](GenerationRequest& r) { r.mole.regions[0].where = PixelBox{1, 2, 0, 4}; }},
+      {"--region face=-1,2,3,4",
+       [](GenerationRequest& r) { r.mole.regions[0].where = PixelBox{-1, 2, 3, 4}; }},
+      {"--no-mole exclude", [](GenerationRequest& r) { r.mole.off = true; }},
+      {"--mole-cap does nothing", [](GenerationRequest& r) { r.mole = {.off = true, .cap = 1.0}; }},
       {"dpmpp_2mm", [](GenerationRequest& r) { r.sampler = "dpmpp_2mm"; }},
   };
   for (const Case& c : cases) {

@@ -18,6 +18,7 @@ namespace fs = std::filesystem;
 fs::path lora(const std::string& name) { return golden("training/merge/" + name + ".safetensors"); }
 const PictureSource kDogs{golden("training/instance"), "a photo of sks dog"};
 const PictureSource kOtherDogs{golden("training/class"), "a photo of a dog"};
+const PictureSource kDogsInInk{golden("training/instance"), "a photo of sks dog in ink"};
 const PictureSource kInk{golden("training/instance"), "a photo in ink"};
 
 /// The LoRAs of tests/goldens/training/merge, read against a model.
@@ -54,6 +55,8 @@ MergeTrainingOptions golden_run(const Json& fields) {
 HypernetOptions golden_hypernet(const Json& fields) {
   HypernetOptions options{.run = golden_run(fields)};
   options.num_hidden = 8;
+  options.layout = parse_hypernet_layout(fields.value("layout", "columns"));
+  options.joint_weight = fields.value("joint_weight", options.joint_weight);
   options.constant = fields.value("constant", false);
   options.pairs_per_step = fields.value("pairs_per_step", options.pairs_per_step);
   options.weight_decay = fields.value("weight_decay", options.weight_decay);
@@ -66,11 +69,13 @@ HypernetOptions golden_hypernet(const Json& fields) {
 }
 
 HypernetLoras golden_hypernet_loras(const GoldenLoras& loras, const HypernetOptions& options) {
-  HypernetLoras all{{loras.subject}, {loras.style, loras.style_2}, {}, {}};
+  HypernetLoras all{.subjects = {loras.subject}, .styles = {loras.style, loras.style_2}};
   if (options.validates()) {
     all.validation_subjects = {loras.subject};
     all.validation_styles = {loras.style_2};
   }
+  if (options.layout == HypernetLayout::kFeatures)  // the golden has pictures of the first pair
+    all.joint = {list_pictures(kDogsInInk, option_names_of("instance")), {}};
   return all;
 }
 
@@ -89,13 +94,13 @@ void expect_golden_steps(StepwiseTrainer& trainer, const StateDict& wanted) {
   for (int64_t i = 0; i < losses.size(0); ++i) {
     ASSERT_FALSE(trainer.finished());
     const TrainingStep step = trainer.advance();
-    const double found[] = {step.loss, term(step, "subject"), term(step, "style"),
-                            term(step, "similarity")};
-    for (int64_t k = 0; k < 4; ++k) {
+    const char* const terms[] = {"", "subject", "style", "similarity", "joint"};
+    for (int64_t k = 0; k < losses.size(1); ++k) {
       const double value = losses[i][k].item<double>();
-      EXPECT_NEAR(found[k], value, kAgreement * value) << "step " << i + 1 << ", term " << k;
+      EXPECT_NEAR(k == 0 ? step.loss : term(step, terms[k]), value, kAgreement * value)
+          << "step " << i + 1 << ", term " << k;
     }
-    if (step.terms.size() == 4) {
+    if (step.terms.back().first == "validation") {
       const double value = validations[num_validations++].item<double>();
       EXPECT_NEAR(term(step, "validation"), value, kAgreement * value) << "step " << i + 1;
     }
@@ -135,7 +140,7 @@ TEST_F(ZiploraTrainerTest, LearnsWhatAutogradLearnsOnWholeChanges) {
 }
 
 TEST_F(HypernetTrainerTest, LearnsWhatAutogradLearnsOnWholeChanges) {
-  for (const std::string name : {"hypernet", "hypernet-constant"}) {
+  for (const std::string name : {"hypernet", "hypernet-constant", "hypernet-features"}) {
     SCOPED_TRACE(name);
     const HypernetOptions options = golden_hypernet(golden_cases().at(name));
     HypernetTrainer trainer(options, checkpoint, golden_hypernet_loras(loras, options), progress,
@@ -207,19 +212,27 @@ TEST_F(HypernetTrainerTest, ANanInTheValidationEndsTheTraining) {
 }
 
 TEST_F(MergeTrainersTest, RefusePairsWithNothingToWeigh) {
-  std::erase_if(loras.style_2.weights.layers,
-                [](const auto& entry) { return is_predictable_layer(entry.first); });
+  std::erase_if(loras.style_2.weights.layers, [](const auto& entry) {
+    return is_predictable_layer(HypernetLayout::kColumns, entry.first, entry.second.weight_shape);
+  });
   HypernetOptions options = golden_hypernet(golden_cases().at("hypernet-constant"));
   const auto train = [&](const HypernetLoras& all) {
     HypernetTrainer(options, checkpoint, all, progress, cancellation);
   };
   // One of two pairs, of those that are learnt from and of those that are validated.
-  expect_error<FitError>([&] { train({{loras.subject}, {loras.style, loras.style_2}, {}, {}}); },
-                         {"style-2.safetensors", "nothing to predict"});
-  expect_error<FitError>(
-      [&] { train({{loras.subject}, {loras.style}, {loras.subject}, {loras.style_2}}); },
-      {"style-2.safetensors", "nothing to predict"});
+  const HypernetLoras learnt{.subjects = {loras.subject}, .styles = {loras.style, loras.style_2}};
+  const HypernetLoras validated{.subjects = {loras.subject},
+                                .styles = {loras.style},
+                                .validation_subjects = {loras.subject},
+                                .validation_styles = {loras.style_2}};
+  for (const HypernetLoras* all : {&learnt, &validated})
+    expect_error<FitError>([&] { train(*all); },
+                           {"style-2.safetensors", "to_q or to_out.0", "nothing to predict"});
   loras.style_2.weights.layers.clear();
+  options.layout = HypernetLayout::kFeatures;
+  expect_error<FitError>(
+      [&] { train({.subjects = {loras.subject}, .styles = {loras.style_2}}); },
+      {"style-2.safetensors", "no layer of the UNet in common", "nothing to predict"});
   expect_error<FitError>(
       [&] {
         ZiploraTrainer(golden_run(golden_cases().at("ziplora")), checkpoint,
@@ -323,6 +336,52 @@ TEST(MergeTraining, ZiploraGoesOnWhereItWasKilled) {
 TEST(MergeTraining, HypernetGoesOnWhereItWasKilled) {
   const TempFolder folder;
   expect_resumes<HypernetOptions>(train_hypernet, hypernet_options(folder));
+}
+
+/// Pictures of one of the two pairs of hypernet_options.
+void add_joint_pictures(const TempFolder& folder, HypernetOptions& options) {
+  const fs::path own = folder / "joint" / "subject" / "style-2";
+  fs::create_directories(own);
+  fs::copy_file(golden("training/instance/0.png"), own / "0.png");
+  std::ofstream(own / "0.txt") << "a photo of sks dog in ink";
+  options.joint_images = folder / "joint";
+}
+
+TEST(MergeTraining, HypernetOfFeaturesGoesOnWhereItWasKilled) {
+  const TempFolder folder;
+  HypernetOptions options = hypernet_options(folder);
+  options.layout = HypernetLayout::kFeatures;
+  add_joint_pictures(folder, options);
+  expect_resumes<HypernetOptions>(train_hypernet, options);
+}
+
+TEST(MergeTraining, JointPicturesArePartOfWhatATrainingIs) {
+  const TempFolder folder;
+  HypernetOptions options = hypernet_options(folder);
+  add_joint_pictures(folder, options);
+  WholeRun<HypernetOptions> run(train_hypernet, options);
+  run.go();
+  std::ofstream(folder / "joint" / "subject" / "style-2" / "0.txt") << "another caption";
+  expect_error<ConfigError>([&] { run.go(); }, {"joint-images", "another training"});
+}
+
+TEST(MergeTraining, RefusesJointPicturesThatFitNoPair) {
+  const TempFolder folder;
+  HypernetOptions options = hypernet_options(folder);
+  add_joint_pictures(folder, options);
+  const auto refuse = [&]<typename E>(std::initializer_list<std::string_view> says) {
+    WholeRun<HypernetOptions> run(train_hypernet, options);
+    expect_error<E>([&] { run.go(); }, says);
+  };
+  const fs::path own = folder / "joint" / "subject" / "style-2";
+  fs::remove(own / "0.txt");
+  refuse.operator()<ConfigError>({"--joint-images", "0.png", "0.txt"});
+  fs::remove(own / "0.png");
+  refuse.operator()<InputError>({"--joint-images", "no picture"});
+  fs::remove_all(own);
+  refuse.operator()<InputError>({"--joint-images", "SUBJECT/STYLE", "subject/style"});
+  options.joint_weight = -1;
+  refuse.operator()<ConfigError>({"--joint-weight -1"});
 }
 
 TEST(MergeTraining, NothingIsLostByStartingAnew) {

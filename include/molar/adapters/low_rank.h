@@ -28,6 +28,10 @@ LoraMatrices truncated(const LoraMatrices& matrices, int64_t rank);
 /// Orthonormal columns that span the rows of `down` [r, n]: [n, k], k its rank up to rounding.
 Tensor row_space(const Tensor& down);
 
+/// down (I - share Q Q^T) for Q [n, k] with orthonormal columns: `share`, a scalar, of what lies in
+/// the space that they span leaves.
+Tensor projected_off(const Tensor& down, const Tensor& basis, const Tensor& share);
+
 /// <delta W_a, delta W_b> = trace((up_a^T up_b)(down_b down_a^T)), in double precision.
 double inner_product(const LoraMatrices& a, const LoraMatrices& b);
 

@@ -17,8 +17,20 @@ enum class OnExist {
   kError,      ///< refuse: ConfigError
 };
 
+class TemporaryFile;
+
 /// Writes bytes to an open file; passed to `write_file_atomically`.
-using ByteSink = std::function<void(std::string_view)>;
+class ByteSink {
+ public:
+  explicit ByteSink(TemporaryFile& file) : file_(file) {}
+  /// Behind what was written before.
+  void operator()(std::string_view bytes) const;
+  /// In place of what was written `offset` bytes from the start.
+  void rewrite(int64_t offset, std::string_view bytes) const;
+
+ private:
+  TemporaryFile& file_;
+};
 
 /// What a write left behind.
 struct WrittenFile {

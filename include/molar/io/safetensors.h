@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -52,10 +53,15 @@ class SafetensorsFile {
 /// other tensors.
 void release_mapped_pages(const Tensor& tensor);
 
+using SafetensorsMetadata = std::map<std::string, std::string>;
+
 /// Writes `tensors` (moved to contiguous CPU memory one by one) and `metadata`, atomically.
-/// Returns the path written. Throws FileError for a dtype the format lacks, or where writing fails.
-std::filesystem::path write_safetensors(const std::filesystem::path& path, OnExist on_exist,
-                                        const StateDict& tensors,
-                                        const std::map<std::string, std::string>& metadata);
+/// `late_metadata`, if any, is called once the tensors are written, and stands in the place of
+/// `metadata`: for values of a known length that are still being computed, such as hashes. Returns
+/// the path written. Throws FileError for a dtype the format lacks, or where writing fails.
+std::filesystem::path write_safetensors(
+    const std::filesystem::path& path, OnExist on_exist, const StateDict& tensors,
+    const SafetensorsMetadata& metadata,
+    const std::function<SafetensorsMetadata()>& late_metadata = {});
 
 }  // namespace molar

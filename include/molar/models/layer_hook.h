@@ -9,10 +9,11 @@
 
 namespace molar {
 
-/// What an adapter adds to a layer's result. x: the layer's input as the layer got it, [..., in]
-/// for a Linear and for a 1x1 convolution that runs on tokens, else [B, in, H, W]. Returns the
-/// shape and type of the layer's result. Autograd flows through it.
-using LayerResidual = std::function<Tensor(const Tensor& x)>;
+/// Adds an adapter's change to a layer's result. x: the layer's input as the layer got it, [...,
+/// in] for a Linear and for a 1x1 convolution that runs on tokens, else [B, in, H, W]. y: the
+/// layer's own result; nobody else reads it, so that its memory may be reused. Returns y plus the
+/// change, in the shape and type of y. Autograd flows through it.
+using LayerResidual = std::function<Tensor(const Tensor& x, const Tensor& y)>;
 
 /// A layer with a weight that adapters may replace, or whose result they may add to. Implemented by
 /// Linear and Conv2d.
@@ -30,10 +31,17 @@ class AdaptableLayer {
   /// bias: the first half of a low-rank path. x as LayerResidual has it, in the type of `weight`.
   /// Returns [..., r] or [B, r, H', W'].
   virtual Tensor project(const Tensor& x, const Tensor& weight) const = 0;
-  /// From now on `residual` is added to every result of the layer; an empty one ends that.
+  /// From now on every result of the layer goes through `residual`; an empty one ends that.
   void set_residual(LayerResidual residual) { residual_ = std::move(residual); }
+  bool has_residual() const { return static_cast<bool>(residual_); }
 
  protected:
+  /// y: the layer's own result of x.
+  Tensor with_residual(const Tensor& x, const Tensor& y) const {
+    return residual_ ? residual_(x, y) : y;
+  }
+
+ private:
   LayerResidual residual_;
 };
 

@@ -8,6 +8,7 @@
 #include <torch/torch.h>
 
 #include "molar/core/tensor.h"
+#include "molar/models/functional.h"
 #include "molar/models/layer_hook.h"
 
 namespace molar {
@@ -23,7 +24,8 @@ class LinearImpl final : public torch::nn::Module, public AdaptableLayer {
   LinearImpl(int64_t in_features, int64_t out_features, Bias bias = Bias::kLearned);
   /// x: [..., in_features]. Returns [..., out_features].
   Tensor forward(const Tensor& x) const;
-  /// Only the outputs [first, first + count). Returns [..., count].
+  /// Only the outputs [first, first + count), without a residual: an error where there is one.
+  /// Returns [..., count].
   Tensor forward_slice(const Tensor& x, int64_t first, int64_t count) const;
 
   const Tensor& weight() const override { return weight_; }
@@ -107,14 +109,6 @@ class EmbeddingImpl final : public torch::nn::Module {
 };
 TORCH_MODULE(Embedding);
 
-/// x + y, written into x's memory where autograd allows. Only for an x that nobody else reads.
-Tensor add_reusing(const Tensor& x, const Tensor& y);
-/// x * y, written into x's memory where autograd allows. Only for an x that nobody else reads.
-Tensor mul_reusing(const Tensor& x, const Tensor& y);
-/// gelu(x) (exact, not the tanh form), written into x's memory likewise.
-Tensor gelu_reusing(const Tensor& x);
-/// silu(x), written into x's memory likewise.
-Tensor silu_reusing(const Tensor& x);
 /// Note [Image layout]: feature maps [B, C, H, W] are channels-last on the CPU and, for half
 /// precision, on CUDA: convolutions are faster so, and the tokens [B, H * W, C] of a transformer
 /// are a view. Every layer here keeps its input's layout, so one call at a model's entrance is

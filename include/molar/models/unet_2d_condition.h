@@ -59,6 +59,12 @@ struct UNet2DConditionConfig {
   static UNet2DConditionConfig from_json(const Json& json, const std::string& source);
 };
 
+/// The map whose positions are the tokens that a layer of a transformer reads, for latents of the
+/// size `latents`. `module`: its dotted name. nullopt: it reads text tokens, or is in no
+/// transformer.
+std::optional<MapSize> token_map_size(const UNet2DConditionConfig& config, std::string_view module,
+                                      MapSize latents);
+
 /// Conditioning of one UNet call.
 struct UNetConditioning {
   Tensor encoder_hidden_states;  ///< [B, L, cross_attention_dim]

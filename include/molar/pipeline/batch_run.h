@@ -33,6 +33,7 @@ struct CheckedRow {
   size_t model = 0;           ///< index into CheckedBatch::models
   GenerationRequest request;  ///< with every default resolved
   std::vector<LoraRecord> loras;
+  std::vector<ExpertRecord> experts;
   /// First 12 hex digits of the SHA-256 of the request with every file replaced by its content's
   /// hash, the model's files and its number type. Where the files lie does not count.
   std::string key;
@@ -51,7 +52,8 @@ struct CheckedBatch {
   std::vector<RowProblem> problems;  ///< of rows that are not among `rows`
 };
 
-/// Opens every model once and checks each row against its own: sizes, sampler, files, LoRA fit.
+/// Opens every model once and checks each row against its own: sizes, sampler, files, fit of LoRAs
+/// and experts.
 /// Throws StoppedError; what is wrong with single rows, their models included, is a problem.
 CheckedBatch check_batch(const std::vector<BatchRow>& rows, const PipelineOptions& options,
                          const CancellationToken& cancellation);

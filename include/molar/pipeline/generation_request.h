@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "molar/adapters/block_strengths.h"
@@ -35,6 +36,39 @@ struct AdapterRequest {
   std::filesystem::path coefficients;  ///< for "ziplora"
   bool allow_partial = false;          ///< keys that fit nothing are a counted warning
   bool empty() const { return !subject && !style && loras.empty(); }
+};
+
+/// An expert of MoLE and its strength: `NAME=W`.
+struct ExpertStrength {
+  std::string name;
+  double weight = 1.0;  ///< times the expert's result; its gates stay as learnt
+};
+
+/// Pixels of the picture, half-open: [x, x + width) by [y, y + height).
+struct PixelBox {
+  int64_t x = 0, y = 0, width = 0, height = 0;
+};
+/// Where the expert's own gates are high in the middle of the sampling.
+struct FoundByGates {};
+/// Where an expert acts: `NAME=x,y,w,h`, `NAME=MASK.png` (white: there) or `NAME=auto`. Several of
+/// one expert are joined.
+struct ExpertRegion {
+  std::string expert;
+  std::variant<PixelBox, std::filesystem::path, FoundByGates> where;
+};
+
+/// Which experts act, how much, when and where.
+struct MoleRequest {
+  std::filesystem::path folder;  ///< empty: mole/ beside the model, if any
+  bool off = false;              ///< none act, whatever lies beside the model
+  std::vector<ExpertStrength> strengths;
+  std::optional<double> cap;  ///< above 0; see ExpertLimits
+  /// They act on evaluations whose share of all lies in [start, end): 0 is the first.
+  double start = 0, end = 1;
+  std::vector<ExpertRegion> regions;
+
+  /// The long name of an option that is set and says how experts act; nullopt: none.
+  std::optional<std::string> first_option() const;
 };
 
 /// Which model, and how it computes. Two requests with equal ModelRequests share one pipeline.
@@ -84,6 +118,7 @@ struct GenerationRequest {
   bool vae_tiling = false;
 
   AdapterRequest adapters;
+  MoleRequest mole;
 
   /// Throws ConfigError that names the option, what was wanted and what was found.
   void validate() const;

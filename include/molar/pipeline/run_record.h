@@ -34,6 +34,17 @@ struct LoraRecord {
   std::string trigger_words, licence;
 };
 
+/// The name of the gates' own record.
+inline constexpr const char* kGatesRecord = "gates";
+
+/// An expert of MoLE, or the gates of all.
+struct ExpertRecord {
+  std::string name;  ///< "face", ..., or kGatesRecord
+  std::filesystem::path file;
+  double weight = 1.0;
+  std::string sha256;  ///< as LoraRecord has it
+};
+
 /// Everything needed to draw the picture again.
 struct RunRecord {
   GenerationRequest
@@ -44,6 +55,7 @@ struct RunRecord {
   std::string scheduler_class;
   std::string merge_method;  ///< as resolved; empty without two roles
   std::vector<LoraRecord> loras;
+  std::vector<ExpertRecord> experts;
   int64_t num_chunks = 1, num_tokens = 0;
 
   /// {"schema": 1, "request": {...}, "model": {...}, ...}, all paths absolute

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "molar/adapters/hypernetwork.h"
 #include "molar/core/device.h"
 #include "molar/io/json_config.h"
 #include "molar/training/lora_training_options.h"
@@ -50,8 +51,12 @@ struct ZiploraOptions {
 struct HypernetOptions {
   std::filesystem::path subjects, styles;
   std::filesystem::path validation_subjects, validation_styles;  ///< both or none
+  HypernetLayout layout = HypernetLayout::kColumns;
   int64_t num_hidden = 128;
-  /// Does not read the LoRAs: learns a pair of coefficients for each width.
+  /// Pictures that show a subject in a style, SUBJECT/STYLE/*, if there are any.
+  std::filesystem::path joint_images;
+  double joint_weight = 1;  ///< of their loss
+  /// Does not read the LoRAs: predicts the same for all of a layout's kinds of layer.
   bool constant = false;
   int64_t pairs_per_step = 1;
   double weight_decay = 1e-4, max_grad_norm = 1.0;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "molar/core/parallel_tasks.h"
+#include "molar/io/safetensors.h"
 
 namespace molar {
 
@@ -34,6 +35,9 @@ MergedLora merge_layers(const std::vector<MergeInput>& inputs, const MergeOption
     results[static_cast<size_t>(i)] = {
         plain_layer(layer.parts, first.layer->weight_shape, options.factors_dtype),
         std::move(layer.how)};
+    if (shared.terms.size() == 1) return;  // the result may be a view of the file
+    for (const LayerTerm& term : shared.terms)
+      for (const Tensor& factor : term.layer->tensors()) release_mapped_pages(factor);
   });
 
   MergedLora merged;

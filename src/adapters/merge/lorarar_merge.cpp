@@ -26,10 +26,13 @@ MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptio
       const LayerTerm& subject = term_of(shared.terms, LoraRole::kSubject);
       const LayerTerm& style = term_of(shared.terms, LoraRole::kStyle);
       const LoraMatrices s = subject.layer->matrices(), t = style.layer->matrices();
-      const Tensor coefficients = network.coefficients(s, t);
-      return MergedLayer{{weighed_matrices(s, subject.strength, coefficients[0]),
-                          weighed_matrices(t, style.strength, coefficients[1])},
-                         {.rule = "predicted", .coefficients = coefficients}};
+      const auto [coefficients, projection] = network.predict(shared.name, s, t);
+      LoraMatrices weighed = weighed_matrices(s, subject.strength, coefficients[0]);
+      if (projection.defined())
+        weighed.down = projected_off(weighed.down, row_space(t.down), projection);
+      return MergedLayer{
+          {weighed, weighed_matrices(t, style.strength, coefficients[1])},
+          {.rule = "predicted", .coefficients = coefficients, .projection = projection}};
     }
     MergedLayer sum{strong_parts(shared.terms), {.rule = "sum"}};
     if (is_key_or_value(shared.name) && key_value == KeyValueMode::kMean) {

@@ -99,8 +99,9 @@ std::vector<LayerReport> report_merge(const std::vector<MergeInput>& inputs,
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   std::vector<LayerReport> reports;
   for (const auto& [name, how] : merged.layers) {
-    LayerReport report{
-        .name = name, .rule = how.rule, .norms = {}, .cosines = {}, .mean_coefficients = {}};
+    LayerReport report;
+    report.name = name;
+    report.rule = how.rule;
     std::vector<std::optional<LoraMatrices>> changes;
     for (const MergeInput& input : inputs) {
       const auto found = input.weights.layers.find(name);
@@ -121,6 +122,7 @@ std::vector<LayerReport> report_merge(const std::vector<MergeInput>& inputs,
       const Tensor means = how.coefficients.mean(1);
       report.mean_coefficients = {means[0].item<double>(), means[1].item<double>()};
     }
+    if (how.projection.defined()) report.projection = how.projection.item<double>();
     reports.push_back(std::move(report));
   }
   return reports;
@@ -144,6 +146,7 @@ Json merge_report_json(const std::string& method, const std::vector<MergeInput>&
                   {"cosines", Json::array()}};
     for (const double cosine : layer.cosines) entry["cosines"].push_back(number_or_null(cosine));
     if (!layer.mean_coefficients.empty()) entry["mean_coefficients"] = layer.mean_coefficients;
+    if (layer.projection) entry["projection"] = *layer.projection;
     report["layers"].push_back(std::move(entry));
   }
   return report;

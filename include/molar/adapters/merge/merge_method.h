@@ -48,6 +48,8 @@ struct LayerMerge {
   /// has the layer.
   std::string rule;
   Tensor coefficients;  ///< [2, in]: of the subject's and the style's columns; undefined where none
+  Tensor
+      projection;  ///< scalar: how far the subject leaves the style's rows; undefined: not at all
 };
 
 /// A layer's change from some moment of the sampling on.

@@ -1,6 +1,7 @@
 /// What a merge did and how much its inputs were in each other's way, for people and programs.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct LayerReport {
   std::vector<double> cosines;
   /// Mean of the predicted coefficients, subject and style; empty where nothing was predicted.
   std::vector<double> mean_coefficients;
+  std::optional<double> projection;  ///< as LayerMerge
 };
 
 /// From the factors alone (Gram matrices), layer by layer in the order of names.

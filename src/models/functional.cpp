@@ -1,0 +1,43 @@
+#include "molar/models/functional.h"
+
+#include <ATen/ATen.h>
+
+#include "cpu_kernels.h"
+
+namespace molar {
+namespace {
+
+bool recorded(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
+
+}  // namespace
+
+Tensor fast_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return cpu_kernels_apply(x) ? cpu_linear(x, weight, bias) : at::linear(x, weight, bias);
+}
+
+Tensor add_linear_reusing(const Tensor& y, const Tensor& x, const Tensor& weight) {
+  return cpu_kernels_apply(x) ? cpu_add_linear(y, x, weight)
+                              : add_reusing(y, at::linear(x, weight));
+}
+
+Tensor add_reusing(const Tensor& x, const Tensor& y) {
+  return !recorded(x) && !recorded(y) ? x.add_(y) : x + y;
+}
+
+Tensor mul_reusing(const Tensor& x, const Tensor& y) {
+  return !recorded(x) && !recorded(y) ? x.mul_(y) : x * y;
+}
+
+Tensor gelu_reusing(const Tensor& x) {
+  if (recorded(x)) return at::gelu(x);
+  Tensor out = x;
+  return at::gelu_(out);
+}
+
+Tensor silu_reusing(const Tensor& x) {
+  if (recorded(x)) return at::silu(x);
+  Tensor out = x;
+  return at::silu_(out);
+}
+
+}  // namespace molar
