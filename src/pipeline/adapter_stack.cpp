@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "molar/adapters/lora_summary.h"
@@ -47,6 +48,20 @@ StackedLora stacked(const LoraWeights& weights, const LoraUse& use, const ModelL
   return lora;
 }
 
+/// The two roles, which stand first.
+std::vector<MergeInput> merge_inputs(const OpenedAdapters& opened, const ModelLayers& layers) {
+  std::vector<MergeInput> inputs;
+  for (const auto& [role, use, file] : std::span(opened.sources).first<2>())
+    inputs.push_back(
+        {role, file->weights, use.weight, layer_strengths(use.blocks, layers), file->sha256});
+  return inputs;
+}
+
+MergeOptions merge_options(const OpenedAdapters& opened) {
+  return {.hypernetwork = opened.hypernetwork ? &*opened.hypernetwork : nullptr,
+          .coefficients = opened.coefficients ? &*opened.coefficients : nullptr};
+}
+
 }  // namespace
 
 OpenedAdapters open_adapters(const AdapterRequest& request, const ModelLayers& layers,
@@ -66,6 +81,7 @@ OpenedAdapters open_adapters(const AdapterRequest& request, const ModelLayers& l
     opened.merge_method =
         resolve_merge_method(request.merge, {.hypernetwork = opened.hypernetwork.has_value(),
                                              .coefficients = opened.coefficients.has_value()});
+    check_merge(opened.merge_method, merge_inputs(opened, layers), merge_options(opened));
   }
   for (const LoraUse& use : request.loras) open(LoraRole::kOther, use);
   return opened;
@@ -87,15 +103,9 @@ AdapterStack::AdapterStack(OpenedAdapters opened, const ModelLayers& layers)
                  file->weights.layers.size(), file->weights.key_family, strength_text(use));
   size_t num_merged = 0;
   if (!opened_.merge_method.empty()) {
-    std::vector<MergeInput> inputs;
-    for (; num_merged < 2; ++num_merged) {
-      const auto& [role, use, file] = sources[num_merged];
-      inputs.push_back({role, file->weights, use.weight, layer_strengths(use.blocks, layers)});
-    }
-    MergedLora merged =
-        merge_loras(opened_.merge_method, inputs,
-                    {.hypernetwork = opened_.hypernetwork ? &*opened_.hypernetwork : nullptr,
-                     .coefficients = opened_.coefficients ? &*opened_.coefficients : nullptr});
+    const std::vector<MergeInput> inputs = merge_inputs(opened_, layers);
+    num_merged = inputs.size();
+    MergedLora merged = merge_loras(opened_.merge_method, inputs, merge_options(opened_));
     spdlog::info("merged subject and style by '{}': {} layers", opened_.merge_method,
                  merged.summary());
     entries_.push_back({std::move(merged.weights), 1.0});

@@ -36,7 +36,8 @@ struct OpenedAdapters {
   std::vector<LoraRecord> records() const;
 };
 
-/// Reads every file and checks its fit. Throws FileError, FitError, ConfigError.
+/// Reads every file, checks its fit, and that the two roles can be merged. Throws FileError,
+/// FitError, ConfigError.
 OpenedAdapters open_adapters(const AdapterRequest& request, const ModelLayers& layers,
                              LoraFiles& files);
 
