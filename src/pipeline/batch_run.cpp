@@ -29,6 +29,17 @@ Json request_json(const ModelRequest& model) {
           {"dtype", dtype_option(model.compute.dtype)},  {"device", model.compute.device.str()}};
 }
 
+/// Where the JSON of a request names a file whose hash is in no picture's record.
+std::vector<Json*> unrecorded_files(Json& request) {
+  std::vector<Json*> files;
+  for (const char* option : {"init-image", "mask", "hypernet", "coefficients"})
+    if (request.contains(option)) files.push_back(&request[option]);
+  if (request.contains("region"))
+    for (Json& region : request["region"])
+      if (region.contains("mask")) files.push_back(&region["mask"]);
+  return files;
+}
+
 /// Names rows by their content.
 class RowKeys {
  public:
@@ -37,11 +48,7 @@ class RowKeys {
                const ModelRequest& model) {
     Json json = checked.request.to_json();
     json.erase("seed");
-    for (const char* file : {"init-image", "mask", "hypernet", "coefficients"})
-      if (json.contains(file)) json[file] = sha256(json[file].get<std::string>());
-    if (json.contains("region"))
-      for (Json& region : json["region"])
-        if (region.contains("mask")) region["mask"] = sha256(region["mask"].get<std::string>());
+    for (Json* file : unrecorded_files(json)) *file = sha256(file->get<std::string>());
     json["loras"] = Json::array();
     for (const char* role : {"subject", "style", "lora"}) json.erase(role);
     for (const LoraRecord& lora : checked.loras)
@@ -63,6 +70,15 @@ class RowKeys {
     const int64_t repetition = repetitions_[digest]++;
     return std::stoull(sha256_hex(fmt::format("{} {}", digest, repetition)).substr(0, 8), nullptr,
                        16);
+  }
+
+  /// Path -> hash of the files that content() read itself.
+  std::map<std::string, std::string> file_hashes(const GenerationRequest& request) {
+    std::map<std::string, std::string> hashes;
+    Json json = request.to_json();
+    for (const Json* file : unrecorded_files(json))
+      hashes[file->get<std::string>()] = sha256(file->get<std::string>());
+    return hashes;
   }
 
   static std::string key(Json content, uint64_t seed) {
@@ -256,15 +272,19 @@ class BatchDrawing {
 
   /// The key stands for the files' content when they were checked.
   void check_files(const Job& job, const Picture& picture) const {
-    const auto compare = [](const auto& wanted, const auto& found) {
+    const auto compare = [](const std::string& file, const std::string& wanted,
+                            const std::string& found) {
+      if (found != wanted)
+        throw FileError(fmt::format("'{}' was changed since the run started; run again", file));
+    };
+    const auto compare_records = [&](const auto& wanted, const auto& found) {
       for (size_t i = 0; i < wanted.size(); ++i)
-        if (found.at(i).sha256 != wanted[i].sha256)
-          throw FileError(fmt::format("'{}' was changed since the run started; run again",
-                                      wanted[i].file.string()));
+        compare(wanted[i].file.string(), wanted[i].sha256, found.at(i).sha256);
     };
     const CheckedRow& row = batch_.rows[job.row];
-    compare(row.loras, picture.record.loras);
-    compare(row.experts, picture.record.experts);
+    compare_records(row.loras, picture.record.loras);
+    compare_records(row.experts, picture.record.experts);
+    for (const auto& [file, sha256] : row.other_files) compare(file, sha256, sha256_file(file));
   }
 
   void keep(const Job& job, const Picture& picture) {
@@ -340,6 +360,7 @@ CheckedBatch check_batch(const std::vector<BatchRow>& rows, const PipelineOption
                                     request.seed + static_cast<uint64_t>(i)});
       checked.request = std::move(request);
       checked.loras = std::move(checked_request.loras);
+      checked.other_files = keys.file_hashes(request);
       checked.experts = std::move(checked_request.experts);
       batch.rows.push_back(std::move(checked));
     } catch (...) {

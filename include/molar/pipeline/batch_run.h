@@ -34,6 +34,7 @@ struct CheckedRow {
   GenerationRequest request;  ///< with every default resolved
   std::vector<LoraRecord> loras;
   std::vector<ExpertRecord> experts;
+  std::map<std::string, std::string> other_files;  ///< that the request names: path -> SHA-256
   /// First 12 hex digits of the SHA-256 of the request with every file replaced by its content's
   /// hash, the model's files and its number type. Where the files lie does not count.
   std::string key;
