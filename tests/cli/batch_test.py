@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import harness
-from harness import SD15, CliTest, molar, read_png, write_lora, write_png
+from harness import SD15, CliTest, molar, read_png, write_lora, write_png, write_safetensors
 
 MOLE = harness.MODELS.parent / "mole/sets/sd15"
 GOLDEN = pathlib.Path(sys.argv[2]).resolve() / "batch" / "bad_csv.txt"
@@ -179,6 +179,16 @@ class Lists(BatchCase):
         self.assertEqual(len(set(seeds)), 3)
         self.assertEqual([r["seed"] for r in self.keys("prompt\na fox\na dog\na dog\na cat\n")][1:], seeds)
         self.assertEqual([r["seed"] for r in self.keys("prompt\na dog\na cat\n", "-s", "4")], [4, 4])
+
+    def test_a_merge_that_cannot_be_made_is_a_bad_row(self):
+        write_lora(self.folder / "a.safetensors", 1)
+        write_lora(self.folder / "b.safetensors", 2)
+        metadata = {"molar.kind": "merge-coefficients", "molar.subject_sha256": "0" * 64, "molar.style_sha256": "0" * 64}
+        write_safetensors(self.folder / "learnt.safetensors", {"unet/x": ((2, 4), [1.0] * 8)}, metadata)
+        result = self.batch_ok("prompt,subject,style,merge,coefficients\na dog,a.safetensors,b.safetensors,direct,\n"
+                               "a cat,a.safetensors,b.safetensors,ziplora,learnt.safetensors\n", "-q", code=5)
+        self.assertIn("list.csv:3:43: 'learnt.safetensors' was learnt for another subject than 'a.safetensors'", result.stderr)
+        self.assertFalse(self.out.exists())
 
     def test_options_that_make_no_sense_are_refused(self):
         for arguments, says in ((("--on-exist", "number"), "--on-exist number"), (("--shard", "4/4"), "--shard '4/4'"),
@@ -432,6 +442,16 @@ class Failures(BatchCase):
         process.stdout.read()
         self.assertEqual(process.wait(), 8, process.stderr.read())
         self.assertIn("was changed since the run started", self.results()[-1]["error"])
+
+    def test_a_picture_to_start_from_that_changes_fails_its_rows(self):
+        for name, seed in (("a", 1), ("b", 2)):
+            write_lora(self.folder / f"{name}.safetensors", seed)
+        write_png(self.folder / "start.png", 64, 64, lambda x, y: (x, y, 0))
+        process = self.start("--init-image", "start.png", "--fail-fast")
+        write_png(self.folder / "start.png", 64, 64, lambda x, y: (y, x, 99))
+        process.stdout.read()
+        self.assertEqual(process.wait(), 8, process.stderr.read())
+        self.assertRegex(self.results()[-1]["error"], "start.png' was changed since the run started")
 
     def test_signals_stop_at_a_safe_point_and_the_same_command_goes_on(self):
         for name, seed in (("a", 1), ("b", 2)):
