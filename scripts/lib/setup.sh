@@ -10,7 +10,7 @@ OPEN_CLIP_VERSION=3.3.0
 
 PACKAGES=(g++ cmake ninja-build ccache git python3 python3-venv
           libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libgtest-dev libpng-dev libjpeg-dev
-          libutf8proc-dev libssl-dev zlib1g-dev libcurl4-openssl-dev)
+          libutf8proc-dev libcsv-dev libssl-dev zlib1g-dev libcurl4-openssl-dev)
 
 say() { printf '== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }

@@ -1,6 +1,5 @@
 #include "app.h"
 
-#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
@@ -11,10 +10,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <exception>
-#include <filesystem>
-#include <new>
 #include <string_view>
 
+#include "batch_command.h"
 #include "command.h"
 #include "eval_command.h"
 #include "generate_command.h"
@@ -22,9 +20,9 @@
 #include "inspect_command.h"
 #include "merge_command.h"
 #include "molar/core/error.h"
+#include "molar/core/failure.h"
 #include "molar/core/text.h"
 #include "molar/core/version.h"
-#include "molar/io/file.h"
 #include "molar/io/json_config.h"
 #include "result_stream.h"
 #include "settings.h"
@@ -44,6 +42,7 @@ constexpr size_t kMaxMessageBytes = 2000;
 struct Program {
   CLI::App app{"molar", "molar"};
   GenerateOptions generate;
+  BatchCommandOptions batch;
   MergeCommandOptions merge;
   InspectOptions inspect;
   TrainLoraOptions train_lora;
@@ -75,6 +74,8 @@ void build(Program& program) {
     program.commands.push_back(
         {app, &run, help, [] { return std::set<std::string>{}; }, std::move(work)});
   };
+  add(register_batch(program.app, program.batch), program.batch.defaults.run, batch_help(),
+      [&program](const LogSession& log) { return run_batch(program.batch, log); });
   add(register_merge(program.app, program.merge), program.merge.run, merge_help(),
       [&program](const LogSession& log) { run_merge(program.merge, log); });
   add(register_inspect(program.app, program.inspect), program.inspect.run, inspect_help(),
@@ -243,20 +244,6 @@ int parse_and_run(Program& program, std::vector<std::string> arguments) {
   return run_command(program, *command);
 }
 
-/// libtorch has one exception for a full machine and for its own bugs.
-int fail_in_torch(const c10::Error& error) {
-  const std::string_view message = error.what_without_backtrace();
-  const bool no_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-                         message.find("can't allocate memory") != std::string_view::npos;
-  const std::string_view first_line = message.substr(0, message.find('\n'));
-  if (no_memory)
-    return fail(ExitCode::kMemory,
-                fmt::format("out of memory: {}; try --vae-tiling, --dtype bf16 or f16, "
-                            "a smaller size, or a machine with more memory",
-                            first_line));
-  return fail(ExitCode::kOther, fmt::format("internal: {}", first_line));
-}
-
 }  // namespace
 
 int run_program(std::vector<std::string> arguments) {
@@ -266,18 +253,9 @@ int run_program(std::vector<std::string> arguments) {
     Program program;
     build(program);
     return parse_and_run(program, std::move(arguments));
-  } catch (const Error& error) {
-    return fail(error.exit_code(), error.what());
-  } catch (const c10::Error& error) {
-    return fail_in_torch(error);
-  } catch (const std::bad_alloc&) {
-    return fail(ExitCode::kMemory,
-                "out of memory; try --vae-tiling, --dtype bf16 or f16, or a smaller size");
-  } catch (const std::filesystem::filesystem_error& error) {
-    const FileError file_error = as_file_error(error);
-    return fail(file_error.exit_code(), file_error.what());
-  } catch (const std::exception& error) {
-    return fail(ExitCode::kOther, error.what());
+  } catch (...) {
+    const Failure failure = describe_failure(std::current_exception());
+    return fail(failure.exit_code, failure.message);
   }
 }
 

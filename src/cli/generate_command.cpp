@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "molar/core/error.h"
+#include "molar/core/random.h"
 #include "molar/io/hash.h"
 #include "molar/io/image.h"
 #include "molar/pipeline/stable_diffusion_pipeline.h"
@@ -13,6 +14,7 @@
 #include "progress_display.h"
 #include "result_stream.h"
 #include "signals.h"
+#include "warnings.h"
 
 namespace molar::cli {
 namespace fs = std::filesystem;
@@ -82,13 +84,6 @@ void draw(StableDiffusionPipeline& pipeline, const GenerationRequest& request, R
   }
 }
 
-void repeat_warnings(const LogSession& log, bool quiet) {
-  const std::vector<std::string> warnings = log.warnings();
-  if (quiet || warnings.empty()) return;
-  spdlog::info("done, with {} warning{}:", warnings.size(), warnings.size() == 1 ? "" : "s");
-  for (const std::string& warning : warnings) spdlog::info("  {}", warning);
-}
-
 /// The record holds each LoRA's hash: a file that changed since draws another picture, and says so.
 void warn_of_changed_files(const fs::path& picture) try {
   for (const auto& [keyword, text] : read_png_text(picture)) {
@@ -128,7 +123,8 @@ void run_generate(const GenerateOptions& options, const LogSession& log) {
     recorded = read_recorded_request(*options.from);
     warn_of_changed_files(*options.from);
   }
-  const GenerationRequest request = resolve_request(options, recorded);
+  GenerationRequest request = resolve_request(with_prompts_read(options), recorded);
+  if (!options.seed && !recorded) request.seed = random_seed();
   const ModelRequest model = resolve_model(options, recorded);
   set_threads(options.machine.threads);
 

@@ -10,7 +10,6 @@
 
 #include "molar/adapters/merge/merge_method.h"
 #include "molar/core/error.h"
-#include "molar/core/random.h"
 #include "molar/schedulers/scheduler.h"
 #include "option_binder.h"
 #include "resources.h"
@@ -19,76 +18,6 @@
 
 namespace molar::cli {
 namespace {
-
-void register_picture_options(CLI::App& app, GenerateOptions& o) {
-  OptionBinder prompt(app, "Prompt");
-  prompt.value("-p,--prompt", o.prompt, "TEXT", "What to draw; '-' reads standard input");
-  prompt.value("-n,--negative-prompt", o.negative_prompt, "TEXT",
-               "What to keep away from; '-' reads standard input");
-  prompt.value("--prompt-2", o.prompt_2, "TEXT",
-               "SDXL: prompt of the second text encoder (as the first)");
-  prompt.value("--negative-prompt-2", o.negative_prompt_2, "TEXT",
-               "SDXL: negative prompt of the second text encoder");
-  prompt.value("--prompt-syntax", o.prompt_syntax, "a1111|plain",
-               "a1111: (word:1.2), [word], \\(, BREAK; plain: the text as it stands (a1111)");
-  prompt.value("--clip-skip", o.clip_skip, "N",
-               "Leave out the last N text layers, as diffusers counts (the model's own)");
-
-  OptionBinder lora(app, "LoRA");
-  lora.value("--subject", o.subject, "FILE[@W[:BLOCK=W,...]]",
-             "LoRA of the subject, with strength W (1.0), of single blocks too (MID=0.5,OUT=0)");
-  lora.value("--style", o.style, "FILE[@W[:BLOCK=W,...]]", "LoRA of the style, the same");
-  lora.list("--lora", o.loras, "FILE[@W[:BLOCK=W,...]]",
-            "Another LoRA, joins after the merge; repeatable");
-  lora.value("--merge", o.merge, "METHOD",
-             fmt::format("How subject and style are merged: {} (auto)",
-                         fmt::join(merge_method_names(), ", ")));
-  lora.value("--hypernet", o.hypernetwork, "FILE",
-             "Hypernetwork that predicts the merge (hypernet.safetensors beside the model)");
-  lora.value("--coefficients", o.coefficients, "FILE",
-             "--merge ziplora: what molar train ziplora learnt for the two files");
-  lora.flag("--allow-partial-lora", o.allow_partial_lora,
-            "A LoRA key that fits nothing is a warning, not an error");
-
-  OptionBinder mole(app, "Face and hand experts (MoLE)");
-  mole.value("--mole", o.mole, "DIR",
-             "Folder of experts, NAME.safetensors, and their gates.safetensors (mole/ beside the "
-             "model)");
-  mole.flag("--no-mole", o.no_mole, "No experts");
-  mole.list("--expert", o.experts, "NAME=W", "Strength of an expert (1.0); repeatable");
-  mole.list("--region", o.regions, "NAME=x,y,w,h|MASK|auto",
-            "Where an expert acts: pixels, a picture's white, or where its gates are high; "
-            "repeatable (everywhere)");
-  mole.value("--mole-cap", o.mole_cap, "X",
-             "Most that the experts change a layer's result, as a share of its norm (no limit)");
-  mole.value("--mole-start", o.mole_start, "X",
-             "Share of the steps, 0 to 1, from which on the experts act (0)");
-  mole.value("--mole-end", o.mole_end, "X", "The same, until which they do (1)");
-
-  OptionBinder sampling(app, "Sampling");
-  sampling.value("--sampler", o.sampler, "NAME",
-                 fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
-  sampling.value("--steps", o.steps, "N", "Sampling steps, 1 to 1000 (30)");
-  sampling.value("--cfg-scale", o.cfg_scale, "X", "Guidance scale; 1 or less: no guidance (7.5)");
-  sampling.value("--guidance-rescale", o.guidance_rescale, "X", "0 to 1, against overexposure (0)");
-  sampling.value("--eta", o.eta, "X", "ddim only: 0 deterministic, 1 as noisy as ddpm (0)");
-  sampling.value("-s,--seed", o.seed, "N", "Seed; picture i uses seed+i (random, and reported)");
-  sampling.value("-W,--width", o.width, "PX", "Multiple of 8 (the model's own)");
-  sampling.value("-H,--height", o.height, "PX", "Multiple of 8 (the model's own)");
-  sampling.value("-b,--count", o.count, "N", "Number of pictures (1)");
-
-  OptionBinder image(app, "Starting from a picture");
-  image.value("--init-image", o.init_image, "FILE", "Picture to start from (img2img)");
-  image.value("--mask", o.mask, "FILE", "Inpainting: white is drawn anew");
-  image.value("--strength", o.strength, "X",
-              "How far the picture is drawn anew, above 0 to 1 (0.8; 1.0 with --mask)");
-
-  register_model_options(app, o.model);
-  OptionBinder model(app, "Model");
-  model.value("--dtype", o.dtype, "TYPE",
-              "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
-  model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
-}
 
 void register_output_options(CLI::App& app, GenerateOptions& o) {
   OptionBinder output(app, "Output");
@@ -139,13 +68,10 @@ class PromptReader {
 };
 
 void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
-  PromptReader reader;
-  if (o.prompt) request.prompt = reader.read("--prompt", *o.prompt);
-  if (o.negative_prompt)
-    request.negative_prompt = reader.read("--negative-prompt", *o.negative_prompt);
-  if (o.prompt_2) request.prompt_2 = reader.read("--prompt-2", *o.prompt_2);
-  if (o.negative_prompt_2)
-    request.negative_prompt_2 = reader.read("--negative-prompt-2", *o.negative_prompt_2);
+  take(o.prompt, request.prompt);
+  take(o.negative_prompt, request.negative_prompt);
+  take(o.prompt_2, request.prompt_2);
+  take(o.negative_prompt_2, request.negative_prompt_2);
   take(o.prompt_syntax, request.prompt_syntax);
 }
 
@@ -160,15 +86,15 @@ void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
 }
 
 /// Options come on top of a record's experts; --no-mole takes those away.
-void take_mole(const GenerateOptions& o, MoleRequest& mole) {
-  if (o.no_mole) mole = MoleRequest{.off = true};
-  if (o.mole) mole.off = o.no_mole;
-  take(o.mole, mole.folder);
-  if (!o.experts.empty()) mole.strengths = o.experts;
+void take_mole(const MoleOptions& o, MoleRequest& mole) {
+  if (o.off) mole = MoleRequest{.off = true};
+  if (o.folder) mole.off = o.off;
+  take(o.folder, mole.folder);
+  if (!o.strengths.empty()) mole.strengths = o.strengths;
   if (!o.regions.empty()) mole.regions = o.regions;
-  take(o.mole_cap, mole.cap);
-  take(o.mole_start, mole.start);
-  take(o.mole_end, mole.end);
+  take(o.cap, mole.cap);
+  take(o.start, mole.start);
+  take(o.end, mole.end);
 }
 
 void check_seed(const GenerationRequest& request) {
@@ -185,6 +111,76 @@ void check_seed(const GenerationRequest& request) {
 
 }  // namespace
 
+void register_picture_options(CLI::App& app, GenerateOptions& o) {
+  OptionBinder prompt(app, "Prompt");
+  prompt.value("-p,--prompt", o.prompt, "TEXT", "What to draw; '-' reads standard input");
+  prompt.value("-n,--negative-prompt", o.negative_prompt, "TEXT",
+               "What to keep away from; '-' reads standard input");
+  prompt.value("--prompt-2", o.prompt_2, "TEXT",
+               "SDXL: prompt of the second text encoder (as the first)");
+  prompt.value("--negative-prompt-2", o.negative_prompt_2, "TEXT",
+               "SDXL: negative prompt of the second text encoder");
+  prompt.value("--prompt-syntax", o.prompt_syntax, "a1111|plain",
+               "a1111: (word:1.2), [word], \\(, BREAK; plain: the text as it stands (a1111)");
+  prompt.value("--clip-skip", o.clip_skip, "N",
+               "Leave out the last N text layers, as diffusers counts (the model's own)");
+
+  OptionBinder lora(app, "LoRA");
+  lora.value("--subject", o.subject, "FILE[@W[:BLOCK=W,...]]",
+             "LoRA of the subject, with strength W (1.0), of single blocks too (MID=0.5,OUT=0)");
+  lora.value("--style", o.style, "FILE[@W[:BLOCK=W,...]]", "LoRA of the style, the same");
+  lora.list("--lora", o.loras, "FILE[@W[:BLOCK=W,...]]",
+            "Another LoRA, joins after the merge; repeatable");
+  lora.value("--merge", o.merge, "METHOD",
+             fmt::format("How subject and style are merged: {} (auto)",
+                         fmt::join(merge_method_names(), ", ")));
+  lora.value("--hypernet", o.hypernetwork, "FILE",
+             "Hypernetwork that predicts the merge (hypernet.safetensors beside the model)");
+  lora.value("--coefficients", o.coefficients, "FILE",
+             "--merge ziplora: what molar train ziplora learnt for the two files");
+  lora.flag("--allow-partial-lora", o.allow_partial_lora,
+            "A LoRA key that fits nothing is a warning, not an error");
+
+  OptionBinder mole(app, "Face and hand experts (MoLE)");
+  mole.value("--mole", o.mole.folder, "DIR",
+             "Folder of experts, NAME.safetensors, and their gates.safetensors (mole/ beside the "
+             "model)");
+  mole.flag("--no-mole", o.mole.off, "No experts");
+  mole.list("--expert", o.mole.strengths, "NAME=W", "Strength of an expert (1.0); repeatable");
+  mole.list("--region", o.mole.regions, "NAME=x,y,w,h|MASK|auto",
+            "Where an expert acts: pixels, a picture's white, or where its gates are high; "
+            "repeatable (everywhere)");
+  mole.value("--mole-cap", o.mole.cap, "X",
+             "Most that the experts change a layer's result, as a share of its norm (no limit)");
+  mole.value("--mole-start", o.mole.start, "X",
+             "Share of the steps, 0 to 1, from which on the experts act (0)");
+  mole.value("--mole-end", o.mole.end, "X", "The same, until which they do (1)");
+
+  OptionBinder sampling(app, "Sampling");
+  sampling.value("--sampler", o.sampler, "NAME",
+                 fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
+  sampling.value("--steps", o.steps, "N", "Sampling steps, 1 to 1000 (30)");
+  sampling.value("--cfg-scale", o.cfg_scale, "X", "Guidance scale; 1 or less: no guidance (7.5)");
+  sampling.value("--guidance-rescale", o.guidance_rescale, "X", "0 to 1, against overexposure (0)");
+  sampling.value("--eta", o.eta, "X", "ddim only: 0 deterministic, 1 as noisy as ddpm (0)");
+  sampling.value("-s,--seed", o.seed, "N", "Seed; picture i uses seed+i (random, and reported)");
+  sampling.value("-W,--width", o.width, "PX", "Multiple of 8 (the model's own)");
+  sampling.value("-H,--height", o.height, "PX", "Multiple of 8 (the model's own)");
+  sampling.value("-b,--count", o.count, "N", "Number of pictures (1)");
+
+  OptionBinder image(app, "Starting from a picture");
+  image.value("--init-image", o.init_image, "FILE", "Picture to start from (img2img)");
+  image.value("--mask", o.mask, "FILE", "Inpainting: white is drawn anew");
+  image.value("--strength", o.strength, "X",
+              "How far the picture is drawn anew, above 0 to 1 (0.8; 1.0 with --mask)");
+
+  register_model_options(app, o.model);
+  OptionBinder model(app, "Model");
+  model.value("--dtype", o.dtype, "TYPE",
+              "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
+  model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
+}
+
 CLI::App* register_generate(CLI::App& program, GenerateOptions& options) {
   CLI::App* app = program.add_subcommand("generate", "Draw pictures from a prompt");
   register_picture_options(*app, options);
@@ -192,6 +188,18 @@ CLI::App* register_generate(CLI::App& program, GenerateOptions& options) {
   register_output_options(*app, options);
   register_run_options(*app, options.run);
   return app;
+}
+
+GenerateOptions with_prompts_read(GenerateOptions options) {
+  PromptReader reader;
+  const auto read = [&](const char* option, std::optional<std::string>& text) {
+    if (text) text = reader.read(option, *text);
+  };
+  read("--prompt", options.prompt);
+  read("--negative-prompt", options.negative_prompt);
+  read("--prompt-2", options.prompt_2);
+  read("--negative-prompt-2", options.negative_prompt_2);
+  return options;
 }
 
 GenerationRequest resolve_request(const GenerateOptions& options,
@@ -202,7 +210,7 @@ GenerationRequest resolve_request(const GenerateOptions& options,
   GenerationRequest request = recorded ? recorded->request : GenerationRequest{};
   take_prompts(options, request);
   take_adapters(options, request.adapters);
-  take_mole(options, request.mole);
+  take_mole(options.mole, request.mole);
   take(options.clip_skip, request.clip_skip);
   take(options.sampler, request.sampler);
   take(options.steps, request.num_steps);
@@ -216,10 +224,7 @@ GenerationRequest resolve_request(const GenerateOptions& options,
   take(options.mask, request.mask);
   take(options.strength, request.strength);
   request.vae_tiling = request.vae_tiling || options.vae_tiling;
-  if (options.seed)
-    request.seed = *options.seed;
-  else if (!recorded)
-    request.seed = random_seed();
+  take(options.seed, request.seed);
   request.validate();
   // An unknown name is told before the model is loaded.
   resolve_merge_method(request.adapters.merge, {.hypernetwork = true, .coefficients = true});

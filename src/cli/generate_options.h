@@ -19,6 +19,15 @@
 
 namespace molar::cli {
 
+/// Which experts act, and how.
+struct MoleOptions {
+  std::optional<std::filesystem::path> folder;
+  bool off = false;
+  std::vector<ExpertStrength> strengths;
+  std::vector<ExpertRegion> regions;
+  std::optional<double> cap, start, end;
+};
+
 /// Unset means: not asked for; the record of `--from`, the model or the built-in default decides.
 struct GenerateOptions {
   // What makes the picture.
@@ -33,11 +42,7 @@ struct GenerateOptions {
   std::optional<std::string> merge;
   std::optional<std::filesystem::path> hypernetwork, coefficients;
   bool allow_partial_lora = false;
-  std::optional<std::filesystem::path> mole;
-  bool no_mole = false;
-  std::vector<ExpertStrength> experts;
-  std::vector<ExpertRegion> regions;
-  std::optional<double> mole_cap, mole_start, mole_end;
+  MoleOptions mole;
   std::optional<std::string> sampler;
   std::optional<int64_t> steps, width, height, count;
   std::optional<uint64_t> seed;
@@ -57,12 +62,19 @@ struct GenerateOptions {
   RunOptions run;
 };
 
+/// What makes the picture: the options that batch has for its rows, too, and its columns name.
+/// `options` must outlive the parse.
+void register_picture_options(CLI::App& app, GenerateOptions& options);
+
 /// `options` must outlive the parse.
 CLI::App* register_generate(CLI::App& program, GenerateOptions& options);
 
-/// A recorded request (or an empty one) with everything that `options` set on top. Reads standard
-/// input for a prompt of "-". A seed that nobody gave is drawn. Throws ConfigError where no prompt
-/// was given, InputError for a prompt that is no text.
+/// Prompts of "-" replaced by standard input. Throws ConfigError where several are, InputError
+/// where that is no text.
+GenerateOptions with_prompts_read(GenerateOptions options);
+
+/// A recorded request (or an empty one) with everything that `options` set on top; a seed that
+/// nobody gave is 0. Throws ConfigError where no prompt was given.
 GenerationRequest resolve_request(const GenerateOptions& options,
                                   const std::optional<RecordedRequest>& recorded);
 

@@ -29,25 +29,6 @@ bool is_flag(const CLI::Option& option) { return option.get_expected_min() == 0;
 /// Only from the command line: help, and what names the other sources.
 bool command_line_only(const CLI::Option& option) { return !option.get_configurable(); }
 
-void set_option(CLI::Option& option, const std::vector<std::string>& values,
-                const std::string& origin) {
-  try {
-    if (is_flag(option)) {
-      if (values.size() != 1)
-        throw ConfigError(option.get_name() + ": wanted true or false, found a list");
-      option.add_result(parse_value<bool>(option.get_name(), values.front()) ? "true" : "false");
-    } else {
-      if (values.size() > 1 && option.get_items_expected_max() == 1)
-        throw ConfigError(option.get_name() + ": wanted one value, found a list");
-      if (values.empty()) return;
-      for (const std::string& value : values) option.add_result(value);
-    }
-    option.run_callback();
-  } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", origin, error.what()), error.exit_code());
-  }
-}
-
 /// The option that a key of a config file names; a config file cannot name another one.
 CLI::Option* find_option(const CLI::App& command, const std::string& name) {
   if (name == "config") return nullptr;
@@ -83,6 +64,25 @@ std::string read_config(const std::filesystem::path& path) try {
 }
 
 }  // namespace
+
+void set_option(CLI::Option& option, const std::vector<std::string>& values,
+                const std::string& origin) {
+  try {
+    if (is_flag(option)) {
+      if (values.size() != 1)
+        throw ConfigError(option.get_name() + ": wanted true or false, found a list");
+      option.add_result(parse_value<bool>(option.get_name(), values.front()) ? "true" : "false");
+    } else {
+      if (values.size() > 1 && option.get_items_expected_max() == 1)
+        throw ConfigError(option.get_name() + ": wanted one value, found a list");
+      if (values.empty()) return;
+      for (const std::string& value : values) option.add_result(value);
+    }
+    option.run_callback();
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", origin, error.what()), error.exit_code());
+  }
+}
 
 std::string environment_name(const std::string& long_name) {
   std::string name = long_name.substr(long_name.find_first_not_of('-'));

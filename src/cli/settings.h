@@ -14,6 +14,12 @@ namespace molar::cli {
 /// "--cfg-scale" -> "MOLAR_CFG_SCALE".
 std::string environment_name(const std::string& long_name);
 
+/// Gives `option` its value, read as a flag's would be. Throws what reading it throws, with
+/// `origin`
+/// ("molar.toml:3") in front.
+void set_option(CLI::Option& option, const std::vector<std::string>& values,
+                const std::string& origin);
+
 /// Sets every option of `command` that was not given as a flag from MOLAR_<OPTION>, where that is
 /// set and not empty. `held` names options ("cfg-scale") that a record decides. Throws ConfigError.
 void apply_environment(CLI::App& command, const std::set<std::string>& held);

@@ -184,4 +184,23 @@ ProgressStyle parse_value(const std::string& option, const std::string& text) {
                                       {"none", ProgressStyle::kNone}});
 }
 
+template <>
+PromptListFormat parse_value(const std::string& option, const std::string& text) {
+  return parse_choice<PromptListFormat>(option, text,
+                                        {{"csv", PromptListFormat::kCsv},
+                                         {"jsonl", PromptListFormat::kJsonLines},
+                                         {"txt", PromptListFormat::kText}});
+}
+
+template <>
+Shard parse_value(const std::string& option, const std::string& text) {
+  const size_t slash = std::min(text.find('/'), text.size());
+  const auto index = read_number<int64_t>(std::string_view(text).substr(0, slash));
+  const auto count =
+      read_number<int64_t>(std::string_view(text).substr(std::min(slash + 1, text.size())));
+  if (!index || !count || *index < 0 || *index >= *count)
+    refuse(option, text, "I/N with 0 <= I < N, such as 0/4 for the first of four");
+  return {*index, *count};
+}
+
 }  // namespace molar::cli

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "molar/core/atomic_file.h"
+#include "molar/io/prompt_list.h"
+#include "molar/pipeline/batch_folder.h"
 #include "molar/pipeline/generation_request.h"
 
 namespace molar::cli {
@@ -49,5 +51,10 @@ template <>
 OnExist parse_value(const std::string& option, const std::string& text);
 template <>
 ProgressStyle parse_value(const std::string& option, const std::string& text);
+template <>
+PromptListFormat parse_value(const std::string& option, const std::string& text);
+/// I/N, 0 <= I < N.
+template <>
+Shard parse_value(const std::string& option, const std::string& text);
 
 }  // namespace molar::cli

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <set>
 
 namespace molar {
 
@@ -46,6 +47,19 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
   }
   bytes.resize(filled);
   return bytes;
+}
+
+std::string file_state(const std::filesystem::path& path) {
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0) return "";
+  std::string state = fmt::format("{} {} {}.{}", status.st_ino, status.st_size,
+                                  status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+  if (!S_ISDIR(status.st_mode)) return state;
+  std::set<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path))
+    if (entry.is_regular_file()) files.insert(entry.path());
+  for (const auto& file : files) state.append(" ").append(file_state(file));
+  return state;
 }
 
 FileError as_file_error(const std::filesystem::filesystem_error& error) {

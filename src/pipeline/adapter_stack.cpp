@@ -2,13 +2,11 @@
 
 #include <spdlog/spdlog.h>
 
-#include <optional>
+#include <algorithm>
+#include <span>
 #include <utility>
 
-#include "molar/adapters/lora_io.h"
 #include "molar/adapters/lora_summary.h"
-#include "molar/adapters/merge/merge_method.h"
-#include "molar/io/hash.h"
 
 namespace molar {
 namespace {
@@ -50,42 +48,83 @@ StackedLora stacked(const LoraWeights& weights, const LoraUse& use, const ModelL
   return lora;
 }
 
+/// The two roles, which stand first.
+std::vector<MergeInput> merge_inputs(const OpenedAdapters& opened, const ModelLayers& layers) {
+  std::vector<MergeInput> inputs;
+  for (const auto& [role, use, file] : std::span(opened.sources).first<2>())
+    inputs.push_back(
+        {role, file->weights, use.weight, layer_strengths(use.blocks, layers), file->sha256});
+  return inputs;
+}
+
+MergeOptions merge_options(const OpenedAdapters& opened) {
+  return {.hypernetwork = opened.hypernetwork ? &*opened.hypernetwork : nullptr,
+          .coefficients = opened.coefficients ? &*opened.coefficients : nullptr};
+}
+
 }  // namespace
 
-AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& layers)
-    : family_(layers.family) {
-  const auto load = [&](LoraRole role, const LoraUse& use) {
-    LoraWeights weights = load_lora(use.file, layers, {.allow_partial = request.allow_partial});
-    spdlog::info("{} {}: {} layers ({}), strength {}", role_name(role), use.file.string(),
-                 weights.layers.size(), weights.key_family, strength_text(use));
-    sources_.push_back({std::string(role_name(role)), use, std::move(weights)});
+OpenedAdapters open_adapters(const AdapterRequest& request, const ModelLayers& layers,
+                             LoraFiles& files) {
+  OpenedAdapters opened;
+  const auto open = [&](LoraRole role, const LoraUse& use) {
+    opened.sources.push_back(
+        {role, use, files.open(use.file, layers, {.allow_partial = request.allow_partial})});
+    layer_strengths(use.blocks, layers);  // refuses blocks that the model lacks
   };
-  if (request.subject) load(LoraRole::kSubject, *request.subject);
-  if (request.style) load(LoraRole::kStyle, *request.style);
+  if (request.subject) open(LoraRole::kSubject, *request.subject);
+  if (request.style) open(LoraRole::kStyle, *request.style);
   if (request.subject && request.style) {
-    const std::optional<Hypernetwork> network = load_hypernetwork(request, layers);
-    std::optional<MergeCoefficients> coefficients;
-    if (!request.coefficients.empty()) coefficients = MergeCoefficients::load(request.coefficients);
-    merge_method_ = resolve_merge_method(request.merge, {.hypernetwork = network.has_value(),
-                                                         .coefficients = coefficients.has_value()});
-    std::vector<MergeInput> inputs;
-    for (const auto& [role, source] :
-         {std::pair{LoraRole::kSubject, &sources_[0]}, {LoraRole::kStyle, &sources_[1]}})
-      inputs.push_back(
-          {role, source->weights, source->use.weight, layer_strengths(source->use.blocks, layers)});
-    MergedLora merged = merge_loras(merge_method_, inputs,
-                                    {.hypernetwork = network ? &*network : nullptr,
-                                     .coefficients = coefficients ? &*coefficients : nullptr});
-    spdlog::info("merged subject and style by '{}': {} layers", merge_method_, merged.summary());
+    opened.hypernetwork = load_hypernetwork(request, layers);
+    if (!request.coefficients.empty())
+      opened.coefficients = MergeCoefficients::load(request.coefficients);
+    opened.merge_method =
+        resolve_merge_method(request.merge, {.hypernetwork = opened.hypernetwork.has_value(),
+                                             .coefficients = opened.coefficients.has_value()});
+    check_merge(opened.merge_method, merge_inputs(opened, layers), merge_options(opened));
+  }
+  for (const LoraUse& use : request.loras) open(LoraRole::kOther, use);
+  return opened;
+}
+
+AdapterStack::AdapterStack(const AdapterRequest& request, const ModelLayers& layers)
+    : AdapterStack(
+          [&] {
+            LoraFiles files(0);
+            return open_adapters(request, layers, files);
+          }(),
+          layers) {}
+
+AdapterStack::AdapterStack(OpenedAdapters opened, const ModelLayers& layers)
+    : family_(layers.family), opened_(std::move(opened)) {
+  const auto& sources = opened_.sources;
+  for (const auto& [role, use, file] : sources)
+    spdlog::info("{} {}: {} layers ({}), strength {}", role_name(role), use.file.string(),
+                 file->weights.layers.size(), file->weights.key_family, strength_text(use));
+  size_t num_merged = 0;
+  if (!opened_.merge_method.empty()) {
+    const std::vector<MergeInput> inputs = merge_inputs(opened_, layers);
+    num_merged = inputs.size();
+    MergedLora merged = merge_loras(opened_.merge_method, inputs, merge_options(opened_));
+    spdlog::info("merged subject and style by '{}': {} layers", opened_.merge_method,
+                 merged.summary());
     entries_.push_back({std::move(merged.weights), 1.0});
     switches_ = std::move(merged.switches);
-  } else if (!sources_.empty()) {
-    entries_.push_back(stacked(sources_[0].weights, sources_[0].use, layers));
   }
-  for (const LoraUse& use : request.loras) {
-    load(LoraRole::kOther, use);
-    entries_.push_back(stacked(sources_.back().weights, use, layers));
-  }
+  for (size_t i = num_merged; i < sources.size(); ++i)
+    entries_.push_back(stacked(sources[i].file->weights, sources[i].use, layers));
+}
+
+bool AdapterStack::acts_on(const std::string& component) const {
+  return std::ranges::any_of(
+      entries_, [&](const StackedLora& entry) { return entry.weights.num_layers(component) > 0; });
+}
+
+int64_t AdapterStack::bytes() const {
+  int64_t bytes = 0;
+  for (const StackedLora& entry : entries_) bytes += factor_bytes(entry.weights);
+  for (const auto& [role, use, file] : opened_.sources) bytes += factor_bytes(file->weights);
+  return bytes;
 }
 
 std::unique_ptr<FusedLoras> AdapterStack::fuse_into(const std::string& component, LayerIndex layers,
@@ -103,18 +142,19 @@ std::unique_ptr<FusedLoras> AdapterStack::fuse_into(const std::string& component
                                       std::move(source), std::move(parts), std::move(switches));
 }
 
-std::vector<LoraRecord> AdapterStack::records() const {
+std::vector<LoraRecord> OpenedAdapters::records() const {
   std::vector<LoraRecord> records;
-  for (const Source& source : sources_) {
-    const LoraDocumentation documentation = read_lora_documentation(source.weights.metadata);
-    records.push_back({.file = source.use.file,
-                       .role = source.role,
-                       .weight = source.use.weight,
-                       .blocks = block_strengths_text(source.use.blocks),
-                       .sha256 = sha256_safetensors_data(source.weights.path),
-                       .key_family = source.weights.key_family,
-                       .num_layers = static_cast<int64_t>(source.weights.layers.size()),
-                       .num_skipped_keys = static_cast<int64_t>(source.weights.skipped_keys.size()),
+  for (const auto& [role, use, file] : sources) {
+    const LoraWeights& weights = file->weights;
+    const LoraDocumentation documentation = read_lora_documentation(weights.metadata);
+    records.push_back({.file = use.file,
+                       .role = std::string(role_name(role)),
+                       .weight = use.weight,
+                       .blocks = block_strengths_text(use.blocks),
+                       .sha256 = file->sha256,
+                       .key_family = weights.key_family,
+                       .num_layers = static_cast<int64_t>(weights.layers.size()),
+                       .num_skipped_keys = static_cast<int64_t>(weights.skipped_keys.size()),
                        .trigger_words = documentation.trigger_words,
                        .licence = documentation.licence});
   }

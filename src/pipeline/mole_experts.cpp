@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "molar/core/error.h"
-#include "molar/io/hash.h"
+#include "molar/io/file.h"
 #include "molar/models/module_index.h"
 
 namespace molar {
@@ -41,10 +41,11 @@ SampledExperts::SampledExperts(UNet2DConditionModel unet, const ExpertSet& set,
       regions_(std::move(regions)),
       latents_(latents),
       recorder_(unet_->config(), latents),
+      is_observed_(record_gates || regions_.waits()),
       experts_(adaptable_layers(*unet_), set,
                {.strengths = strengths_of(request), .cap = request.cap.value_or(0)}) {
   if (record_gates) trace_ = GateTrace{.experts = set.gates.experts, .steps = {}};
-  if (record_gates || regions_.waits())
+  if (is_observed_)
     experts_.observe([this](const std::string& module, const GateValues& values) {
       recorder_.observe(module, values);
     });
@@ -72,7 +73,7 @@ void SampledExperts::apply_regions() {
 }
 
 void SampledExperts::begin_evaluation(double share) {
-  experts_.act(share >= request_.start && share < request_.end);
+  experts_.act(acts_at(share));
   if (share < kFindRegionsAt || !regions_.waits() || last_.levels.empty()) return;
   for (const std::string& name : regions_.find_in(last_))
     spdlog::warn("--region {}=auto: its gates are alike everywhere; it acts on the whole picture",
@@ -93,37 +94,43 @@ std::optional<GateTrace> SampledExperts::take_trace() {
   return taken;
 }
 
-MoleExperts::MoleExperts(const MoleRequest& request, const ModelLayers& layers, MapSize picture_px,
-                         const LoadLoraOptions& options)
-    : request_(request), set_(load_expert_set(request.folder, layers, options)) {
-  check_names(request, set_->gates.experts);
-  regions_.emplace(request.regions, set_->gates.experts, picture_px);
-  spdlog::info("experts {}: {} on {} layers", request.folder.string(),
-               fmt::format("{}", fmt::join(set_->gates.experts, ", ")), set_->gates.layers.size());
+MoleExperts::MoleExperts(const MoleRequest& request, std::shared_ptr<const ExpertFolder> folder,
+                         MapSize picture_px)
+    : request_(request), folder_(std::move(folder)) {
+  const std::vector<std::string>& names = folder_->set.gates.experts;
+  check_names(request, names);
+  regions_.emplace(request.regions, names, picture_px);
+  std::vector<std::string> parts = folder_->sha256;
+  for (const ExpertRegion& region : request.regions)
+    if (const auto* mask = std::get_if<std::filesystem::path>(&region.where))
+      parts.push_back(file_state(*mask));
+  key_ = fmt::format("{} {}x{} {}", GenerationRequest{.mole = request}.to_json().dump(),
+                     picture_px.width, picture_px.height, fmt::join(parts, " "));
 }
 
 std::unique_ptr<SampledExperts> MoleExperts::attach_to(UNet2DConditionModel unet, MapSize latents,
                                                        bool record_gates) const {
-  if (!set_) return nullptr;
-  return std::make_unique<SampledExperts>(std::move(unet), *set_, request_, *regions_, latents,
-                                          record_gates);
+  if (!folder_) return nullptr;
+  return std::make_unique<SampledExperts>(std::move(unet), folder_->set, request_, *regions_,
+                                          latents, record_gates);
 }
 
 std::vector<ExpertRecord> MoleExperts::records() const {
-  if (!set_) return {};
+  if (!folder_) return {};
   std::vector<ExpertRecord> records;
   const auto strengths = strengths_of(request_);
-  for (const Expert& expert : set_->experts) {
-    const auto found = strengths.find(expert.name);
-    records.push_back({.name = expert.name,
-                       .file = expert.weights.path,
+  const std::vector<Expert>& experts = folder_->set.experts;
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const auto found = strengths.find(experts[i].name);
+    records.push_back({.name = experts[i].name,
+                       .file = experts[i].weights.path,
                        .weight = found == strengths.end() ? 1.0 : found->second,
-                       .sha256 = sha256_safetensors_data(expert.weights.path)});
+                       .sha256 = folder_->sha256[i]});
   }
   records.push_back({.name = kGatesRecord,
-                     .file = set_->gates.path,
+                     .file = folder_->set.gates.path,
                      .weight = 1.0,
-                     .sha256 = sha256_safetensors_data(set_->gates.path)});
+                     .sha256 = folder_->sha256.back()});
   return records;
 }
 

@@ -6,7 +6,6 @@
 #include "component_pages.h"
 #include "molar/core/error.h"
 #include "molar/core/finite.h"
-#include "molar/models/autoencoder_kl.h"
 #include "molar/models/model_loader.h"
 
 namespace molar {
@@ -15,18 +14,33 @@ PictureCodec::PictureCodec(const Component& vae, const PictureCodecOptions& opti
 
 Tensor PictureCodec::encode(const Tensor& image, const Tensor& noise) const {
   // The sample's noise decides the picture, so the encoder is exact whatever the model computes in.
-  AutoencoderKL vae = load_vae(vae_, {.device = options_.compute.device, .dtype = at::kFloat});
-  vae->set_tiling(options_.tiling);
+  AutoencoderKL vae = acquire(at::kFloat);
   Tensor latents = vae->to_scaled_latents(vae->encode(image).sample(noise));
-  release_pages(vae_);
+  release();
   return latents;
 }
 
+AutoencoderKL PictureCodec::acquire(at::ScalarType dtype) const {
+  AutoencoderKL vae = loaded_;
+  if (!vae || loaded_dtype_ != dtype) {
+    vae = load_vae(vae_, {.device = options_.compute.device, .dtype = dtype});
+    vae->set_tiling(options_.tiling);
+  }
+  if (options_.keep_loaded) {
+    loaded_ = vae;
+    loaded_dtype_ = dtype;
+  }
+  return vae;
+}
+
+void PictureCodec::release() const {
+  if (!options_.keep_loaded) release_pages(vae_);
+}
+
 Tensor PictureCodec::decode_pixels(const Tensor& latents, at::ScalarType dtype) const {
-  AutoencoderKL vae = load_vae(vae_, {.device = options_.compute.device, .dtype = dtype});
-  vae->set_tiling(options_.tiling);
+  AutoencoderKL vae = acquire(dtype);
   Tensor pixels = vae->decode(vae->from_scaled_latents(latents).to(dtype)).to(at::kFloat);
-  release_pages(vae_);
+  release();
   return pixels;  // [1, 3, H, W]
 }
 

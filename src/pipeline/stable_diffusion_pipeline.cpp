@@ -7,20 +7,27 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "component_pages.h"
 #include "molar/adapters/layer_skeleton.h"
 #include "molar/core/error.h"
+#include "molar/core/lru_cache.h"
+#include "molar/core/parallel_tasks.h"
 #include "molar/core/process.h"
 #include "molar/io/checkpoint.h"
+#include "molar/io/hash.h"
 #include "molar/models/model_fit.h"
 #include "molar/models/model_loader.h"
 #include "molar/models/module_index.h"
 #include "molar/pipeline/adapter_stack.h"
 #include "molar/pipeline/denoise_loop.h"
+#include "molar/pipeline/expert_files.h"
 #include "molar/pipeline/initial_latents.h"
+#include "molar/pipeline/lora_files.h"
 #include "molar/pipeline/mole_experts.h"
 #include "molar/pipeline/picture_codec.h"
 #include "molar/pipeline/text_conditioning.h"
@@ -99,20 +106,25 @@ void refuse_idle_options(const GenerationRequest& request,
 
 class StableDiffusionPipeline::Impl {
  public:
-  explicit Impl(const ModelRequest& request);
+  Impl(const ModelRequest& request, const PipelineOptions& options);
 
   /// A request with its defaults resolved and everything that it names read and checked.
   struct Plan {
     GenerationRequest request;
     SchedulerConfig scheduler_config;
     std::unique_ptr<const Scheduler> scheduler;
-    size_t first_evaluation = 0;  // img2img starts later
-    AdapterStack adapters;
+    size_t first_evaluation = 0;                   // img2img starts later
+    std::shared_ptr<const AdapterStack> adapters;  // null until merged
+    std::vector<LoraRecord> loras;
     MoleExperts experts;
     SourcePictures pictures;
   };
-  Plan make_plan(GenerationRequest request) const;
-  void draw(const Plan& plan, RunContext context, const PictureSink& sink) const;
+  /// Everything but the merge.
+  Plan check(GenerationRequest request);
+  Plan make_plan(GenerationRequest request);
+  void draw(const Plan& plan, RunContext context, const PictureSink& sink);
+  void draw_together(std::vector<Plan> plans, RunContext context, const IndexedPictureSink& sink);
+  std::string model_sha256() const;
 
   /// The folder of the experts: of the request, or beside the model; or that there are none.
   void resolve_experts(MoleRequest& mole) const;
@@ -138,18 +150,71 @@ class StableDiffusionPipeline::Impl {
   struct LoadedUNet {
     UNet2DConditionModel model{nullptr};
     std::unique_ptr<FusedLoras> fused;
+    std::string fused_state;  // adapter_key of what is fused
     std::unique_ptr<SampledExperts> experts;
+    std::string experts_state;  // what MoleExperts' key was, and whether gates are recorded
+
+    /// Around every call of the model; `share` of the sampling is done.
+    void begin_evaluation(double share) const {
+      if (fused) fused->reach(share);
+      if (experts) experts->begin_evaluation(share);
+    }
+    void end_evaluation() const {
+      if (experts) experts->end_evaluation();
+    }
   };
-  LoadedUNet load_adapted_unet(const Plan& plan, MapSize latents, bool record_gates) const;
+  /// The text encoders likewise.
+  struct LoadedEncoders {
+    std::vector<CLIPTextModel> models;
+    std::vector<std::unique_ptr<FusedLoras>> fused;
+    std::string state;
+  };
+  static std::string adapter_key(const GenerationRequest& request);
+  /// The same, empty where no LoRA acts on a text encoder.
+  std::string encoder_key(const Plan& plan) const;
+  std::shared_ptr<const AdapterStack> merged(const GenerationRequest& request);
+  /// Loaded where `unet` (`encoders`) is empty, and made to hold the plan's LoRAs and experts.
+  void prepare(LoadedUNet& unet, const Plan& plan, bool record_gates) const;
+  void prepare(LoadedEncoders& encoders, const Plan& plan) const;
+  TextConditioning encode(const Plan& plan, const CancellationToken& cancellation,
+                          RunTimings& timings);
   UNetConditioning condition(const Plan& plan, const CancellationToken& cancellation,
-                             RunRecord& record, RunTimings& timings) const;
-  /// From the first evaluation to the last. Returns latents [1, C, H, W].
-  Tensor sample(const Plan& plan, const LoadedUNet& unet, const UNetConditioning& conditioning,
-                InitialLatents initial, RandomSource& random, RunContext context,
-                RunTimings& timings) const;
+                             RunRecord& record, RunTimings& timings);
+  PictureCodec& codec_for(const Plan& plan, std::optional<PictureCodec>& own);
+  InitialLatentsOptions start_options(const Plan& plan) const;
+  static int64_t num_evaluations(const Plan& plan) {
+    return static_cast<int64_t>(plan.scheduler->timesteps().size() - plan.first_evaluation);
+  }
   RunRecord start_record(const Plan& plan) const;
 
+  /// One picture on its way from noise to latents.
+  struct Sampling {
+    const Plan& plan;
+    RandomSource random;
+    DenoiseLoop loop;
+    RunTimings timings;
+    std::optional<GateTrace> gates;
+    Sampling(const Plan& p, const LoadedUNet& unet, const UNetConditioning& conditioning,
+             InitialLatents initial, RandomSource source, RunTimings so_far)
+        : plan(p),
+          random(std::move(source)),
+          loop(unet.model, *p.scheduler, conditioning,
+               {.guidance_scale = p.request.guidance_scale,
+                .guidance_rescale = p.request.guidance_rescale,
+                .first_evaluation = p.first_evaluation},
+               std::move(initial.latents), std::move(initial.inpaint), random),
+          timings(std::move(so_far)) {}
+    Sampling(const Sampling&) = delete;
+    Sampling& operator=(const Sampling&) = delete;
+  };
+  /// From the first evaluation to the last.
+  static void sample(Sampling& picture, LoadedUNet& unet, RunContext context);
+  void sample_together(const std::vector<Sampling*>& pictures, RunContext context);
+  bool measure_batch(const std::vector<Sampling*>& pictures);
+
   ModelRequest model_;
+  PipelineOptions options_;
+  spdlog::level::level_enum chatter_;  // of what is said for every picture
   Checkpoint checkpoint_;
   UNet2DConditionConfig unet_config_;
   AutoencoderKLConfig vae_config_;
@@ -157,16 +222,32 @@ class StableDiffusionPipeline::Impl {
   std::vector<CLIPTokenizer> tokenizers_;   // one per text encoder
   std::vector<std::string> encoder_names_;  // "text_encoder"[, "text_encoder_2"]
   LayerSkeleton skeleton_;                  // names and shapes for LoRA files
+
+  LoraFiles files_;
+  ExpertFiles expert_files_;
+  LruCache<AdapterStack> merges_;         // by adapter_key
+  LruCache<TextConditioning> encodings_;  // by text and encoder_key
+  // Only with keep_loaded.
+  LoadedUNet unet_;
+  LoadedEncoders encoders_;
+  std::map<bool, PictureCodec> codecs_;         // by tiling
+  std::map<std::string, bool> batch_verdicts_;  // by shapes and experts
 };
 
-StableDiffusionPipeline::Impl::Impl(const ModelRequest& request)
+StableDiffusionPipeline::Impl::Impl(const ModelRequest& request, const PipelineOptions& options)
     : model_(request),
+      options_(options),
+      chatter_(options.keep_loaded ? spdlog::level::debug : spdlog::level::info),
       checkpoint_(open_model(request)),
       unet_config_(UNet2DConditionConfig::from_json(checkpoint_.component("unet").config,
                                                     "unet/config.json")),
       vae_config_(
           AutoencoderKLConfig::from_json(checkpoint_.component("vae").config, "vae/config.json")),
-      skeleton_(checkpoint_) {
+      skeleton_(checkpoint_),
+      files_(options.cache_bytes),
+      expert_files_(options.cache_bytes),
+      merges_(options.cache_bytes),
+      encodings_(options.cache_bytes) {
   if (unet_config_.in_channels != 4 && unet_config_.in_channels != 9)
     throw FileError(
         fmt::format("'{}': the UNet has {} input channels; wanted 4 or, for inpainting, 9",
@@ -230,7 +311,35 @@ void StableDiffusionPipeline::Impl::check_clip_skip(const GenerationRequest& req
 }
 
 StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
-    GenerationRequest request) const {
+    GenerationRequest request) {
+  Plan plan = check(std::move(request));
+  plan.adapters = merged(plan.request);
+  return plan;
+}
+
+std::string StableDiffusionPipeline::Impl::adapter_key(const GenerationRequest& request) {
+  return GenerationRequest{.adapters = request.adapters}.to_json().dump();
+}
+
+std::string StableDiffusionPipeline::Impl::encoder_key(const Plan& plan) const {
+  return std::ranges::any_of(encoder_names_,
+                             [&](const auto& name) { return plan.adapters->acts_on(name); })
+             ? adapter_key(plan.request)
+             : "";
+}
+
+std::shared_ptr<const AdapterStack> StableDiffusionPipeline::Impl::merged(
+    const GenerationRequest& request) {
+  const std::string key = adapter_key(request);
+  if (auto kept = merges_.find(key)) return kept;
+  auto stack = std::make_shared<const AdapterStack>(
+      open_adapters(request.adapters, skeleton_.layers(), files_), skeleton_.layers());
+  const int64_t bytes = stack->bytes();
+  return merges_.insert(key, std::move(stack), bytes);
+}
+
+StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::check(
+    GenerationRequest request) {
   request.validate();
   if (!is_sdxl() && (request.prompt_2 || request.negative_prompt_2))
     throw ConfigError(fmt::format(
@@ -261,18 +370,20 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
   const size_t first =
       request.strength ? first_evaluation(*scheduler, request.num_steps, *request.strength) : 0;
   add_bundled_hypernetwork(request.adapters);
-  AdapterStack adapters(request.adapters, skeleton_.layers());
+  const OpenedAdapters adapters = open_adapters(request.adapters, skeleton_.layers(), files_);
   // What "auto" stood for: the record draws the same picture whatever lies beside the model then.
-  if (!adapters.merge_method().empty()) request.adapters.merge = adapters.merge_method();
+  if (!adapters.merge_method.empty()) request.adapters.merge = adapters.merge_method;
   // One that does not fit was left out: the record must not name it.
   if (request.adapters.merge != "lorarar") request.adapters.hypernetwork.clear();
   resolve_experts(request.mole);
   MoleExperts experts;
   if (!request.mole.folder.empty())
-    experts = MoleExperts(request.mole, skeleton_.layers(), {*request.height_px, *request.width_px},
-                          {.allow_partial = request.adapters.allow_partial});
-  return {std::move(request),  std::move(config),  std::move(scheduler), first,
-          std::move(adapters), std::move(experts), std::move(pictures)};
+    experts = MoleExperts(request.mole,
+                          expert_files_.open(request.mole.folder, skeleton_.layers(),
+                                             {.allow_partial = request.adapters.allow_partial}),
+                          {*request.height_px, *request.width_px});
+  return {std::move(request), std::move(config),  std::move(scheduler), first, nullptr,
+          adapters.records(), std::move(experts), std::move(pictures)};
 }
 
 RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
@@ -283,45 +394,101 @@ RunRecord StableDiffusionPipeline::Impl::start_record(const Plan& plan) const {
   record.model_family = family_name(family());
   record.sampler = sampler_name(plan.scheduler_config);
   record.scheduler_class = plan.scheduler_config.class_name;
-  record.merge_method = plan.adapters.merge_method();
-  record.loras = plan.adapters.records();
+  record.merge_method = plan.adapters->merge_method();
+  record.loras = plan.adapters->records();
   record.experts = plan.experts.records();
   return record;
 }
 
-/// Text encoders live only here: their memory is free again before the UNet is read.
+void StableDiffusionPipeline::Impl::prepare(LoadedEncoders& encoders, const Plan& plan) const {
+  const std::string state = encoder_key(plan);
+  const bool is_new = encoders.models.empty();
+  if (!is_new && encoders.state == state) return;
+  for (const auto& fused : encoders.fused)
+    if (fused) fused->detach();
+  encoders.fused.clear();
+  encoders.state.clear();  // none, until all are fused
+  for (size_t i = 0; i < encoder_names_.size(); ++i) {
+    if (is_new)
+      encoders.models.push_back(
+          load_text_encoder(checkpoint_.component(encoder_names_[i]), compute()));
+    encoders.fused.push_back(plan.adapters->fuse_into(
+        encoder_names_[i], adaptable_layers(*encoders.models[i]), weight_source()));
+  }
+  encoders.state = state;
+}
+
+void StableDiffusionPipeline::Impl::prepare(LoadedUNet& unet, const Plan& plan,
+                                            bool record_gates) const {
+  const bool is_new = !unet.model;
+  if (is_new) unet.model = load_unet(checkpoint_.component("unet"), compute());
+  const std::string fused = plan.adapters->acts_on("unet") ? adapter_key(plan.request) : "";
+  if (is_new || unet.fused_state != fused) {
+    if (unet.fused) unet.fused->detach();
+    unet.fused.reset();
+    unet.fused_state.clear();
+    unet.fused = plan.adapters->fuse_into("unet", adaptable_layers(*unet.model), weight_source());
+    unet.fused_state = fused;
+  }
+  const std::string experts = fmt::format("{}{}", plan.experts.key(), record_gates ? "!" : "");
+  if (is_new || unet.experts_state != experts) {
+    unet.experts.reset();
+    unet.experts_state.clear();
+    const std::vector<int64_t> latents = start_options(plan).shape;  // [1, C, H, W]
+    unet.experts = plan.experts.attach_to(unet.model, {latents[2], latents[3]}, record_gates);
+    unet.experts_state = experts;
+  }
+}
+
+/// Unless they are to stay, text encoders live only here: their memory is free again before the
+/// UNet is read.
+TextConditioning StableDiffusionPipeline::Impl::encode(const Plan& plan,
+                                                       const CancellationToken& cancellation,
+                                                       RunTimings& timings) {
+  const GenerationRequest& request = plan.request;
+  const TextConditioningOptions options{.is_sdxl = is_sdxl(),
+                                        .with_negative = uses_guidance(request),
+                                        .zeros_for_absent_negative = zeros_for_absent_negative_};
+  const std::string key = Json{GenerationRequest{.prompt = request.prompt,
+                                                 .negative_prompt = request.negative_prompt,
+                                                 .prompt_2 = request.prompt_2,
+                                                 .negative_prompt_2 = request.negative_prompt_2,
+                                                 .prompt_syntax = request.prompt_syntax,
+                                                 .clip_skip = request.clip_skip}
+                                   .to_json(),
+                               options.with_negative, encoder_key(plan)}
+                              .dump();
+  if (const auto kept = encodings_.find(key)) return *kept;
+
+  LoadedEncoders own;
+  LoadedEncoders& loaded = options_.keep_loaded ? encoders_ : own;
+  const Stopwatch load_watch;
+  prepare(loaded, plan);
+  timings.load_s += load_watch.seconds();
+  std::vector<TextEncoder> encoders;
+  for (size_t i = 0; i < loaded.models.size(); ++i)
+    encoders.push_back({tokenizers_[i], loaded.models[i]});
+  const Stopwatch watch;
+  TextConditioning text = encode_prompts(encoders, request, options, cancellation);
+  timings.text_encoding_s = watch.seconds();
+  if (!options_.keep_loaded) {
+    encoders.clear();
+    own = {};
+    for (const std::string& name : encoder_names_) release_pages(checkpoint_.component(name));
+  }
+  const auto bytes = static_cast<int64_t>(text.encoder_hidden_states.nbytes() +
+                                          (text.pooled.defined() ? text.pooled.nbytes() : 0));
+  return *encodings_.insert(key, std::make_shared<TextConditioning>(std::move(text)), bytes);
+}
+
 UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan,
                                                           const CancellationToken& cancellation,
-                                                          RunRecord& record,
-                                                          RunTimings& timings) const {
+                                                          RunRecord& record, RunTimings& timings) {
   const GenerationRequest& request = plan.request;
-  std::vector<TextEncoder> encoders;
-  std::vector<std::unique_ptr<FusedLoras>> fused;
-  {
-    const Stopwatch watch;
-    for (size_t i = 0; i < encoder_names_.size(); ++i) {
-      CLIPTextModel encoder =
-          load_text_encoder(checkpoint_.component(encoder_names_[i]), compute());
-      fused.push_back(
-          plan.adapters.fuse_into(encoder_names_[i], adaptable_layers(*encoder), weight_source()));
-      encoders.push_back({tokenizers_[i], encoder});
-    }
-    timings.load_s += watch.seconds();
-  }
-  const Stopwatch watch;
-  const TextConditioning text =
-      encode_prompts(encoders, request,
-                     {.is_sdxl = is_sdxl(),
-                      .with_negative = uses_guidance(request),
-                      .zeros_for_absent_negative = zeros_for_absent_negative_},
-                     cancellation);
-  timings.text_encoding_s = watch.seconds();
-  fused.clear();
-  encoders.clear();
-  for (const std::string& name : encoder_names_) release_pages(checkpoint_.component(name));
+  const TextConditioning text = encode(plan, cancellation, timings);
   record.num_chunks = text.num_chunks;
   record.num_tokens = text.num_tokens;
-  spdlog::info("prompt: {} tokens in {} chunk(s) of 75", text.num_tokens, text.num_chunks);
+  spdlog::log(chatter_, "prompt: {} tokens in {} chunk(s) of 75", text.num_tokens, text.num_chunks);
 
   UNetConditioning conditioning;
   conditioning.encoder_hidden_states = text.encoder_hidden_states;
@@ -343,40 +510,45 @@ UNetConditioning StableDiffusionPipeline::Impl::condition(const Plan& plan,
   return conditioning;
 }
 
-StableDiffusionPipeline::Impl::LoadedUNet StableDiffusionPipeline::Impl::load_adapted_unet(
-    const Plan& plan, MapSize latents, bool record_gates) const {
-  LoadedUNet unet;
-  unet.model = load_unet(checkpoint_.component("unet"), compute());
-  unet.fused = plan.adapters.fuse_into("unet", adaptable_layers(*unet.model), weight_source());
-  unet.experts = plan.experts.attach_to(unet.model, latents, record_gates);
-  return unet;
+PictureCodec& StableDiffusionPipeline::Impl::codec_for(const Plan& plan,
+                                                       std::optional<PictureCodec>& own) {
+  const bool tiling = plan.request.vae_tiling;
+  const Component& vae = checkpoint_.component("vae");
+  const PictureCodecOptions options{.compute = compute(),
+                                    .tiling = tiling,
+                                    .upcast = is_sdxl() && vae_config_.force_upcast,
+                                    .keep_loaded = options_.keep_loaded};
+  if (!options_.keep_loaded) return own.emplace(vae, options);
+  return codecs_.try_emplace(tiling, vae, options).first->second;
 }
 
-Tensor StableDiffusionPipeline::Impl::sample(const Plan& plan, const LoadedUNet& unet,
-                                             const UNetConditioning& conditioning,
-                                             InitialLatents initial, RandomSource& random,
-                                             RunContext context, RunTimings& timings) const {
-  DenoiseLoop loop(unet.model, *plan.scheduler, conditioning,
-                   {.guidance_scale = plan.request.guidance_scale,
-                    .guidance_rescale = plan.request.guidance_rescale,
-                    .first_evaluation = plan.first_evaluation},
-                   std::move(initial.latents), std::move(initial.inpaint), random);
-  timings.first_step_s = process_age_s();
-  while (!loop.done()) {
+InitialLatentsOptions StableDiffusionPipeline::Impl::start_options(const Plan& plan) const {
+  const int64_t factor = vae_config_.scale_factor();
+  return {.shape = {1, vae_config_.latent_channels, *plan.request.height_px / factor,
+                    *plan.request.width_px / factor},
+          .unet_channels = unet_config_.in_channels,
+          .first_evaluation = plan.first_evaluation,
+          .device = compute().device};
+}
+
+void StableDiffusionPipeline::Impl::sample(Sampling& picture, LoadedUNet& unet,
+                                           RunContext context) {
+  picture.timings.first_step_s = process_age_s();
+  if (unet.experts) unet.experts->begin_picture();
+  while (!picture.loop.done()) {
     context.cancellation.stop_here_if_requested();
     const Stopwatch watch;
-    if (unet.fused) unet.fused->reach(loop.share_done());
-    if (unet.experts) unet.experts->begin_evaluation(loop.share_done());
-    loop.advance();
-    if (unet.experts) unet.experts->end_evaluation();
-    timings.step_s.push_back(watch.seconds());
+    unet.begin_evaluation(picture.loop.share_done());
+    picture.loop.advance();
+    unet.end_evaluation();
+    picture.timings.step_s.push_back(watch.seconds());
     context.progress.advance();
   }
-  return loop.latents();
+  if (unet.experts) picture.gates = unet.experts->take_trace();
 }
 
 void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
-                                         const PictureSink& sink) const {
+                                         const PictureSink& sink) {
   // Not InferenceMode: its tensors cannot become parameters, and weights are loaded between the
   // calls.
   const torch::NoGradGuard no_grad;
@@ -385,41 +557,36 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
   RunTimings shared;  // load and text, reported with the first picture
   const UNetConditioning conditioning = condition(plan, context.cancellation, record, shared);
 
-  const PictureCodec codec(checkpoint_.component("vae"),
-                           {.compute = compute(),
-                            .tiling = request.vae_tiling,
-                            .upcast = is_sdxl() && vae_config_.force_upcast});
-  const int64_t factor = vae_config_.scale_factor();
-  const InitialLatentsOptions start = {
-      .shape = {1, vae_config_.latent_channels, *request.height_px / factor,
-                *request.width_px / factor},
-      .unet_channels = unet_config_.in_channels,
-      .first_evaluation = plan.first_evaluation,
-      .device = compute().device};
-  const auto num_evaluations =
-      static_cast<int64_t>(plan.scheduler->timesteps().size() - plan.first_evaluation);
-  std::optional<LoadedUNet> unet;
+  std::optional<PictureCodec> own_codec;
+  const PictureCodec& codec = codec_for(plan, own_codec);
+  std::optional<LoadedUNet> own_unet;
+  if (!options_.keep_loaded) own_unet.emplace();
   for (int64_t i = 0; i < request.count; ++i) {
     context.cancellation.stop_here_if_requested();
     RunTimings timings = std::exchange(shared, RunTimings{});
     record.request.seed = request.seed + static_cast<uint64_t>(i);
     RandomSource random(record.request.seed);
-    InitialLatents initial =
-        make_initial_latents(request, plan.pictures, *plan.scheduler, codec, start, random);
-    if (!unet) {
-      const Stopwatch watch;
-      unet = load_adapted_unet(plan, {start.shape[2], start.shape[3]}, context.record_gates);
-      timings.load_s += watch.seconds();
-    }
-    context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count), num_evaluations);
-    if (unet->experts) unet->experts->begin_picture();
-    const Tensor latents =
-        sample(plan, *unet, conditioning, std::move(initial), random, context, timings);
-    context.progress.end();
+    InitialLatents initial = make_initial_latents(request, plan.pictures, *plan.scheduler, codec,
+                                                  start_options(plan), random);
+    LoadedUNet& unet = own_unet ? *own_unet : unet_;
+    const Stopwatch load_watch;
+    prepare(unet, plan, context.record_gates);
+    timings.load_s += load_watch.seconds();
+    context.progress.begin(fmt::format("picture {}/{}", i + 1, request.count),
+                           num_evaluations(plan));
+    Tensor latents;
     std::optional<GateTrace> gates;
-    if (unet->experts) gates = unet->experts->take_trace();
-    if (i + 1 == request.count) {  // the UNet's memory is free again before the largest decode
-      unet.reset();
+    {
+      Sampling picture(plan, unet, conditioning, std::move(initial), std::move(random),
+                       std::move(timings));
+      sample(picture, unet, context);
+      latents = picture.loop.latents();
+      timings = std::move(picture.timings);
+      gates = std::move(picture.gates);
+    }
+    context.progress.end();
+    if (own_unet && i + 1 == request.count) {  // its memory is free again before the largest decode
+      own_unet.reset();
       release_pages(checkpoint_.component("unet"));
     }
     const Stopwatch watch;
@@ -430,6 +597,162 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
   }
 }
 
+// Note [Bits of a batch]
+// A row of a larger UNet call gets the same bits as alone only where every kernel sums in an order
+// that does not depend on the number of rows. On the CPU that holds for two rows and more (guided
+// pictures), not for one: products of a single row have a kernel of their own, and differ by 2e-6.
+// Nobody promises either, so it is measured: the first evaluation of the first pictures of a shape
+// is computed both ways and compared bit by bit. Orders of summation depend on shapes, not on
+// values: what holds for one evaluation holds for all of that shape in this process. Experts that
+// begin later would not be measured, and those whose gates are looked at are one picture's: they
+// share nothing.
+
+/// Advances all by one step; whether later ones may, and should, share their calls.
+bool StableDiffusionPipeline::Impl::measure_batch(const std::vector<Sampling*>& pictures) {
+  // On the CPU the processors' work, not the clock's time: a busy machine must not decide.
+  const auto now_s = [this] {
+    return compute().device.is_cpu()
+               ? process_cpu_s()
+               : std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+                     .count();
+  };
+  std::vector<const DenoiseLoop*> loops;
+  std::vector<Tensor> alone;
+  double alone_s = std::numeric_limits<double>::infinity();  // the fastest: the first fills caches
+  for (Sampling* picture : pictures) {
+    const double start_s = now_s();
+    alone.push_back(picture->loop.evaluate());
+    alone_s = std::min(alone_s, now_s() - start_s);
+    loops.push_back(&picture->loop);
+  }
+  bool same_bits = true, faster = false;
+  double together_s = 0;
+  for (int trial = 0; trial < 2 && same_bits && !faster; ++trial) {
+    const double start_s = now_s();
+    const std::vector<Tensor> together = DenoiseLoop::evaluate_together(loops);
+    for (size_t i = 0; i < pictures.size(); ++i) same_bits &= together[i].equal(alone[i]);
+    together_s = (now_s() - start_s) / static_cast<double>(pictures.size());
+    faster = together_s < alone_s;
+  }
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    pictures[i]->loop.take(alone[i]);
+    pictures[i]->timings.step_s.push_back(alone_s);
+  }
+  spdlog::debug("{} pictures in one UNet call: {} bits, {:.1f} ms a picture; alone {:.1f} ms",
+                pictures.size(), same_bits ? "the same" : "other", together_s * 1e3, alone_s * 1e3);
+  return same_bits && faster;
+}
+
+/// `pictures`: of equal shapes. Afterwards all are at the same step, or done.
+void StableDiffusionPipeline::Impl::sample_together(const std::vector<Sampling*>& pictures,
+                                                    RunContext context) {
+  for (Sampling* picture : pictures) picture->timings.first_step_s = process_age_s();
+  const auto advance_progress = [&] {
+    for (size_t i = 0; i < pictures.size(); ++i) context.progress.advance();
+  };
+  const DenoiseLoop& first = pictures.front()->loop;
+  const bool may_share =
+      pictures.size() > 1 && (!unet_.experts || unet_.experts->can_share(first.share_done()));
+  const std::string shape =
+      fmt::format("{} of {} {}, {}", pictures.size(), shape_string(first.latents().sizes()),
+                  shape_string(first.context_shape()), unet_.experts_state);
+  auto verdict = batch_verdicts_.find(shape);
+  if (unet_.experts) unet_.experts->begin_picture();
+  if (verdict == batch_verdicts_.end() && may_share) {
+    context.cancellation.stop_here_if_requested();
+    unet_.begin_evaluation(first.share_done());
+    verdict = batch_verdicts_.emplace(shape, measure_batch(pictures)).first;
+    unet_.end_evaluation();
+    advance_progress();
+  }
+  if (verdict == batch_verdicts_.end() || !verdict->second) {
+    for (Sampling* picture : pictures) sample(*picture, unet_, context);
+    return;
+  }
+  std::vector<const DenoiseLoop*> loops;
+  for (Sampling* picture : pictures) loops.push_back(&picture->loop);
+  while (!first.done()) {
+    context.cancellation.stop_here_if_requested();
+    const Stopwatch watch;
+    unet_.begin_evaluation(first.share_done());
+    const std::vector<Tensor> evaluations = DenoiseLoop::evaluate_together(loops);
+    unet_.end_evaluation();
+    for (size_t i = 0; i < pictures.size(); ++i) pictures[i]->loop.take(evaluations[i]);
+    for (Sampling* picture : pictures)
+      picture->timings.step_s.push_back(watch.seconds() / static_cast<double>(pictures.size()));
+    advance_progress();
+  }
+}
+
+void StableDiffusionPipeline::Impl::draw_together(std::vector<Plan> plans, RunContext context,
+                                                  const IndexedPictureSink& sink) {
+  const torch::NoGradGuard no_grad;
+  struct Start {
+    size_t index;
+    RunRecord record;
+    UNetConditioning conditioning;
+    RunTimings timings;
+  };
+  // Prompts of one length share calls.
+  std::map<int64_t, std::vector<Start>> by_length;
+  for (size_t i = 0; i < plans.size(); ++i) {
+    Start start{.index = i, .record = start_record(plans[i])};
+    start.conditioning = condition(plans[i], context.cancellation, start.record, start.timings);
+    by_length[start.conditioning.encoder_hidden_states.size(1)].push_back(std::move(start));
+  }
+  std::optional<PictureCodec> own_codec;
+  for (auto& [length, starts] : by_length) {
+    std::vector<std::unique_ptr<Sampling>> pictures;
+    std::vector<Sampling*> pointers;
+    for (Start& start : starts) {
+      const Plan& plan = plans[start.index];
+      const Stopwatch watch;
+      prepare(unet_, plan, context.record_gates);
+      start.timings.load_s += watch.seconds();
+      RandomSource random(plan.request.seed);
+      InitialLatents initial =
+          make_initial_latents(plan.request, plan.pictures, *plan.scheduler,
+                               codec_for(plan, own_codec), start_options(plan), random);
+      pictures.push_back(std::make_unique<Sampling>(plan, unet_, start.conditioning,
+                                                    std::move(initial), std::move(random),
+                                                    std::move(start.timings)));
+      pointers.push_back(pictures.back().get());
+    }
+    context.progress.begin(
+        starts.size() == 1 ? "picture" : fmt::format("{} pictures", starts.size()),
+        num_evaluations(plans[starts.front().index]) * std::ssize(starts));
+    sample_together(pointers, context);
+    context.progress.end();
+    for (size_t i = 0; i < starts.size(); ++i) {
+      Sampling& picture = *pictures[i];
+      const Stopwatch watch;
+      Tensor pixels = codec_for(picture.plan, own_codec).decode(picture.loop.latents());
+      picture.timings.decode_s = watch.seconds();
+      picture.timings.peak_memory_bytes = peak_memory_bytes();
+      sink(starts[i].index, {std::move(pixels), std::move(starts[i].record),
+                             std::move(picture.timings), std::move(picture.gates)});
+    }
+  }
+}
+
+std::string StableDiffusionPipeline::Impl::model_sha256() const {
+  std::vector<std::filesystem::path> files = checkpoint_.weight_files;
+  for (const auto& [name, tokenizer] : checkpoint_.tokenizers) {
+    if (!tokenizer.vocabulary.empty()) files.push_back(tokenizer.vocabulary);
+    for (const char* file : {"tokenizer.json", "vocab.json", "merges.txt"})
+      if (const auto path = tokenizer.folder / file;
+          !tokenizer.folder.empty() && std::filesystem::exists(path))
+        files.push_back(path);
+  }
+  std::vector<std::string> hashes(files.size());
+  parallel_tasks(std::ssize(files), [&](int64_t i) {
+    hashes[static_cast<size_t>(i)] = sha256_file(files[static_cast<size_t>(i)]);
+  });
+  std::string all = model_.prediction_type;
+  for (const std::string& hash : hashes) all += "\n" + hash;
+  return sha256_hex(all);
+}
+
 StableDiffusionPipeline::StableDiffusionPipeline(std::unique_ptr<Impl> impl)
     : impl_(std::move(impl)) {}
 StableDiffusionPipeline::~StableDiffusionPipeline() = default;
@@ -437,13 +760,29 @@ StableDiffusionPipeline::StableDiffusionPipeline(StableDiffusionPipeline&&) noex
 StableDiffusionPipeline& StableDiffusionPipeline::operator=(StableDiffusionPipeline&&) noexcept =
     default;
 
-StableDiffusionPipeline StableDiffusionPipeline::open(const ModelRequest& request) {
-  return StableDiffusionPipeline(std::make_unique<Impl>(request));
+StableDiffusionPipeline StableDiffusionPipeline::open(const ModelRequest& request,
+                                                      const PipelineOptions& options) {
+  return StableDiffusionPipeline(std::make_unique<Impl>(request, options));
 }
 
 GenerationRequest StableDiffusionPipeline::plan(const GenerationRequest& request) const {
   return impl_->make_plan(request).request;
 }
+
+CheckedRequest StableDiffusionPipeline::check(const GenerationRequest& request) const {
+  Impl::Plan plan = impl_->check(request);
+  return {std::move(plan.request), std::move(plan.loras), plan.experts.records()};
+}
+
+void StableDiffusionPipeline::generate_together(const std::vector<GenerationRequest>& requests,
+                                                RunContext context,
+                                                const IndexedPictureSink& sink) {
+  std::vector<Impl::Plan> plans;
+  for (const GenerationRequest& request : requests) plans.push_back(impl_->make_plan(request));
+  impl_->draw_together(std::move(plans), context, sink);
+}
+
+std::string StableDiffusionPipeline::model_sha256() const { return impl_->model_sha256(); }
 
 bool StableDiffusionPipeline::draws_with_experts(const GenerationRequest& request) const {
   MoleRequest mole = request.mole;

@@ -328,8 +328,11 @@ TEST(LoraRarMerge, RefusesANetworkOfAnotherModel) {
   const Hypernetwork network = small_network();
   auto inputs = two_roles();
   for (MergeInput& input : inputs) input.weights.layers.erase(kToQ);
-  test::expect_error<FitError>([&] { merge_loras("lorarar", inputs, {.hypernetwork = &network}); },
-                               {"hypernet.safetensors", "8 outputs", "trained for this model"});
+  const std::initializer_list<std::string_view> says{"hypernet.safetensors", "8 outputs",
+                                                     "trained for this model"};
+  const MergeOptions options{.hypernetwork = &network};
+  test::expect_error<FitError>([&] { merge_loras("lorarar", inputs, options); }, says);
+  test::expect_error<FitError>([&] { check_merge("lorarar", inputs, options); }, says);
 }
 
 /// Two roles as if they had been read from files, and coefficients of those for kToQ.

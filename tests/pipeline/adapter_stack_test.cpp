@@ -80,7 +80,8 @@ TEST(AdapterStack, AComponentWithoutLorasIsLeftAlone) {
   const ModelLayers layers = model.layers();
   EXPECT_EQ(stack.fuse_into("text_encoder", layers.components.at("text_encoder"), {}), nullptr);
   EXPECT_NE(stack.fuse_into("unet", layers.components.at("unet"), {}), nullptr);
-  EXPECT_EQ(AdapterStack({}, model.layers()).fuse_into("unet", layers.components.at("unet"), {}),
+  EXPECT_EQ(AdapterStack(AdapterRequest{}, model.layers())
+                .fuse_into("unet", layers.components.at("unet"), {}),
             nullptr);
 }
 

@@ -41,6 +41,57 @@ MoleCase mole_case(const std::string& name) {
   throw std::runtime_error("no golden of MoLE is called " + name);
 }
 
+Tensor draw_alone(const MoleCase& one, const GenerationRequest& request) {
+  NoProgress progress;
+  const CancellationToken cancellation;
+  Tensor pixels;
+  StableDiffusionPipeline::open({.model = one.model, .compute = test::kFloat32})
+      .generate(request, {progress, cancellation},
+                [&](Picture picture) { pixels = std::move(picture.pixels); });
+  return pixels;
+}
+
+// One pipeline keeps its UNet; experts come, change and go, beside LoRAs and without.
+TEST(MolePipeline, SideBySideEveryPictureHasTheBitsThatItHasAlone) {
+  const MoleCase one = mole_case("sd15_wide_with_a_lora_pair");
+  const auto variant = [&](auto change) {
+    MoleRequest mole{.folder = one.request.mole.folder};
+    change(mole);
+    return mole;
+  };
+  const std::vector<MoleRequest> variants = {
+      variant([](MoleRequest&) {}),
+      variant([](MoleRequest& mole) { mole.strengths = {{"face", 0.5}}; }),
+      {.off = true},
+      variant([](MoleRequest& mole) { mole.regions = {{"hand", PixelBox{8, 8, 16, 16}}}; }),
+      variant([](MoleRequest& mole) { mole.regions = {{"face", FoundByGates{}}}; }),
+      variant([](MoleRequest& mole) { mole.cap = 0.2; }),
+      variant([](MoleRequest& mole) { mole.start = 0.5; }),
+      variant([](MoleRequest& mole) { mole.end = 0.5; })};
+  auto pipeline = StableDiffusionPipeline::open({.model = one.model, .compute = test::kFloat32},
+                                                {.keep_loaded = true, .cache_bytes = 1 << 20});
+  NoProgress progress;
+  const CancellationToken cancellation;
+  for (const MoleRequest& mole : variants)
+    for (const bool with_loras : {true, false}) {
+      std::vector<GenerationRequest> requests(3, one.request);
+      for (size_t i = 0; i < requests.size(); ++i) {
+        requests[i].seed = i;
+        requests[i].mole = mole;
+        if (!with_loras) requests[i].adapters = {};
+      }
+      std::vector<Tensor> together(requests.size());
+      pipeline.generate_together(requests, {progress, cancellation},
+                                 [&](size_t i, const Picture& picture) {
+                                   together[i] = picture.pixels;
+                                   EXPECT_EQ(picture.record.experts.empty(), mole.off);
+                                 });
+      for (size_t i = 0; i < requests.size(); ++i)
+        EXPECT_TRUE(together[i].equal(draw_alone(one, requests[i])))
+            << requests[i].to_json() << ", picture " << i;
+    }
+}
+
 class MoleGolden : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Case, MoleGolden, testing::ValuesIn(mole_case_names()),
                          [](const auto& row) { return row.param; });

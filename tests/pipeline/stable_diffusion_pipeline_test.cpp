@@ -119,5 +119,72 @@ TEST(StableDiffusionPipeline, RefusesWhatTheModelCannotDo) {
   expect_error<ConfigError>([&] { open("sd15-tiny").plan(request); }, {"--prompt-2", "SD 1.x"});
 }
 
+/// Pictures of `requests` drawn side by side by a pipeline that keeps its models.
+std::vector<Tensor> draw_together(StableDiffusionPipeline& pipeline,
+                                  const std::vector<GenerationRequest>& requests) {
+  NoProgress progress;
+  const CancellationToken cancellation;
+  std::vector<Tensor> pixels(requests.size());
+  pipeline.generate_together(
+      requests, {progress, cancellation},
+      [&](size_t index, Picture picture) { pixels[index] = std::move(picture.pixels); });
+  return pixels;
+}
+
+TEST(StableDiffusionPipeline, SideBySideEveryPictureHasTheBitsThatItHasAlone) {
+  for (const char* name : {"sd15_lora_pair", "sdxl_weights"}) {
+    const test::PipelineCase golden = test::pipeline_case(name);
+    auto pipeline =
+        StableDiffusionPipeline::open({.model = golden.model, .compute = test::kFloat32},
+                                      {.keep_loaded = true, .cache_bytes = int64_t{1} << 20});
+    // With and without LoRAs in turn, so that the models that stay change hands; with guidance and
+    // without; prompts of one chunk and of two.
+    for (const bool with_loras : {true, false, true})
+      for (const double scale : {7.5, 1.0}) {
+        std::vector<GenerationRequest> requests;
+        for (const std::string prompt : {"a dog", "a cat", "a red house BREAK at night", "a dog"}) {
+          GenerationRequest request = short_request();
+          request.prompt = prompt;
+          request.seed = 5 + requests.size();
+          request.guidance_scale = scale - 0.1 * static_cast<double>(requests.size());
+          if (with_loras) request.adapters = golden.request.adapters;
+          requests.push_back(std::move(request));
+        }
+        const std::vector<Tensor> together = draw_together(pipeline, requests);
+        for (size_t i = 0; i < requests.size(); ++i)
+          EXPECT_TRUE(together[i].equal(draw(golden.model, requests[i]).front().pixels))
+              << golden.name << ", LoRAs " << with_loras << ", scale " << scale << ", picture "
+              << i;
+      }
+  }
+}
+
+TEST(StableDiffusionPipeline, CheckFindsWhatPlanDoesWithoutTheMerge) {
+  const test::PipelineCase golden = test::pipeline_case("sd15_lora_pair");
+  const auto pipeline = StableDiffusionPipeline::open(
+      {.model = golden.model, .compute = test::kFloat32}, {.cache_bytes = 1 << 20});
+  const CheckedRequest checked = pipeline.check(golden.request);
+  EXPECT_EQ(checked.request.to_json(), pipeline.plan(golden.request).to_json());
+  ASSERT_EQ(checked.loras.size(), 2U);
+  EXPECT_EQ(checked.loras[0].role, "subject");
+  EXPECT_EQ(checked.loras[1].sha256.size(), 64U);
+  GenerationRequest request = golden.request;
+  request.adapters.style->file = "none.safetensors";
+  expect_error<FileError>([&] { pipeline.check(request); }, {"none.safetensors"});
+}
+
+TEST(StableDiffusionPipeline, TheModelsHashIsOfItsFiles) {
+  const test::TempFolder folder;
+  const auto hash = [](const std::filesystem::path& model) {
+    return StableDiffusionPipeline::open({.model = model, .compute = test::kFloat32})
+        .model_sha256();
+  };
+  const std::string original = hash(test::goldens() / "models/sd15-tiny");
+  EXPECT_EQ(original.size(), 64U);
+  const auto model = spoiled_model(folder, "unet", "conv_out.bias", 0.5);
+  EXPECT_NE(hash(model), original);
+  EXPECT_EQ(hash(model), hash(model));
+}
+
 }  // namespace
 }  // namespace molar

@@ -7,6 +7,9 @@ namespace molar {
 
 /// Seconds since the process started; resolution 10 ms.
 double process_age_s();
+/// Seconds that the processors worked for this process so far, over all its threads: what other
+/// processes do hardly changes how much a piece of work adds to it.
+double process_cpu_s();
 /// The most memory that the process held so far (resident, mapped files included).
 int64_t peak_memory_bytes();
 /// From now on, memory that is freed stays with the process for its next allocation (glibc;

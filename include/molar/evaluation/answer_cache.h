@@ -8,6 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "molar/io/line_journal.h"
+
 namespace molar {
 
 /// A file of lines {"key": sha256 of the request's body, "answer": text}, read at once and appended
@@ -29,10 +31,9 @@ class AnswerCache {
   void add(const std::string& key, const std::string& answer);
 
  private:
-  class File;
   mutable std::mutex mutex_;
   std::map<std::string, std::string> answers_;
-  std::unique_ptr<File> file_;  // null: in memory only
+  std::unique_ptr<LineJournal> journal_;  // null: in memory only
 };
 
 }  // namespace molar

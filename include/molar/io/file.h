@@ -30,6 +30,10 @@ class InputFile {
 /// The file's bytes. Throws FileError: as InputFile, or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 
+/// Changes where the file is written or replaced; of a folder, where any file in it is. Empty where
+/// there is none.
+std::string file_state(const std::filesystem::path& path);
+
 /// What <filesystem> throws (a loop of links, a name that is too long, a folder that may not be
 /// entered), as one of our lines. Whoever ends an operation on files of the user's choice calls it.
 FileError as_file_error(const std::filesystem::filesystem_error& error);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "molar/core/random.h"
 #include "molar/models/unet_2d_condition.h"
@@ -29,7 +30,7 @@ struct DenoiseOptions {
   size_t first_evaluation = 0;  ///< img2img starts later
 };
 
-/// Denoises one picture. Call order: (advance)* until done.
+/// Denoises one picture. Call order: (advance | evaluate -> take)* until done.
 class DenoiseLoop {
  public:
   /// latents: [1, C, H, W], float32, already at the noise level of the first evaluation.
@@ -44,15 +45,26 @@ class DenoiseLoop {
   }
   bool done() const { return next_ == scheduler_.timesteps().size(); }
   /// One model evaluation and the step after it.
-  void advance();
+  void advance() { take(evaluate()); }
+  /// The model evaluation alone: [branches, C, H, W], float32.
+  Tensor evaluate() const { return evaluate_together({this}).front(); }
+  /// The evaluations of several pictures as one call of the UNet: all of one UNet, one size, and
+  /// as long prompts. Each picture's result is evaluate()'s, up to the rounding of kernels that
+  /// depend on the number of rows.
+  static std::vector<Tensor> evaluate_together(const std::vector<const DenoiseLoop*>& loops);
+  /// The step after an evaluation.
+  void take(const Tensor& evaluation);
   /// [1, C, H, W], float32, on the UNet's device.
   const Tensor& latents() const { return latents_; }
+  /// Of what the UNet attends to: [branches, L, D].
+  at::IntArrayRef context_shape() const { return conditioning_.encoder_hidden_states.sizes(); }
 
  private:
-  Tensor predict();
+  Tensor unet_input() const;
+  int64_t branches() const { return conditioning_.encoder_hidden_states.size(0); }
   void keep_unmasked();
 
-  UNet2DConditionModel unet_;
+  mutable UNet2DConditionModel unet_;  // its calls are not const
   const Scheduler& scheduler_;
   UNetConditioning conditioning_;
   DenoiseOptions options_;

@@ -26,6 +26,9 @@ class FusedLoras {
   /// steps is done (0 for the first). Free where nothing is exchanged.
   void reach(double share);
 
+  /// Gives every layer its own weight back; destruction leaves them as they are.
+  void detach() { fuser_.detach(); }
+
   int64_t num_changed_layers() const { return fuser_.num_changed_layers(); }
 
  private:

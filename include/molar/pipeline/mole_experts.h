@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "molar/adapters/mole/expert_set.h"
 #include "molar/adapters/mole/routed_experts.h"
 #include "molar/models/unet_2d_condition.h"
+#include "molar/pipeline/expert_files.h"
 #include "molar/pipeline/expert_regions.h"
 #include "molar/pipeline/gate_recorder.h"
 #include "molar/pipeline/generation_request.h"
@@ -29,9 +29,13 @@ class SampledExperts {
   void end_evaluation();
   /// What the gates did since begin_picture; nullopt where nobody asked.
   std::optional<GateTrace> take_trace();
+  /// Several pictures may go through one call of the UNet: none has gates that are looked at, and
+  /// the experts act at `share` already, so that a call there stands for all.
+  bool can_share(double share) const { return !is_observed_ && acts_at(share); }
 
  private:
   void apply_regions();
+  bool acts_at(double share) const { return share >= request_.start && share < request_.end; }
 
   UNet2DConditionModel unet_;
   MoleRequest request_;
@@ -39,6 +43,7 @@ class SampledExperts {
   MapSize latents_;
   GateRecorder recorder_;
   std::optional<GateTrace> trace_;
+  bool is_observed_;
   GateStep last_;  // for regions that wait
   RoutedExperts experts_;
 };
@@ -48,20 +53,23 @@ class MoleExperts {
  public:
   /// None act.
   MoleExperts() = default;
-  /// request.folder is set. Throws FileError, FitError, ConfigError, InputError.
-  MoleExperts(const MoleRequest& request, const ModelLayers& layers, MapSize picture_px,
-              const LoadLoraOptions& options);
+  /// `folder`: the request's, as it was read. Throws ConfigError, InputError.
+  MoleExperts(const MoleRequest& request, std::shared_ptr<const ExpertFolder> folder,
+              MapSize picture_px);
 
   /// Null where none act.
   std::unique_ptr<SampledExperts> attach_to(UNet2DConditionModel unet, MapSize latents,
                                             bool record_gates) const;
-  /// One per file, the gates last, with hashes: reads every file once more.
+  /// Equal for two that act alike: options and what is in their files. Empty where none act.
+  const std::string& key() const { return key_; }
+  /// One per file, the gates last.
   std::vector<ExpertRecord> records() const;
 
  private:
   MoleRequest request_;
-  std::optional<ExpertSet> set_;
+  std::shared_ptr<const ExpertFolder> folder_;
   std::optional<ExpertRegions> regions_;
+  std::string key_;
 };
 
 }  // namespace molar

@@ -1,9 +1,11 @@
-/// Pixels <-> scaled latents. The autoencoder is in memory only while it works.
+/// Pixels <-> scaled latents. The autoencoder is in memory only while it works, unless asked to
+/// stay.
 #pragma once
 
 #include "molar/core/device.h"
 #include "molar/core/tensor.h"
 #include "molar/io/checkpoint.h"
+#include "molar/models/autoencoder_kl.h"
 
 namespace molar {
 
@@ -11,6 +13,7 @@ struct PictureCodecOptions {
   ComputeOptions compute;
   bool tiling = false;  ///< decode and encode in overlapping tiles
   bool upcast = false;  ///< decode in float32 whatever the models compute in (SDXL's force_upcast)
+  bool keep_loaded = false;  ///< the autoencoder stays in memory between calls
 };
 
 class PictureCodec {
@@ -30,8 +33,13 @@ class PictureCodec {
  private:
   Tensor decode_pixels(const Tensor& latents, at::ScalarType dtype) const;
 
+  AutoencoderKL acquire(at::ScalarType dtype) const;
+  void release() const;
+
   const Component& vae_;
   PictureCodecOptions options_;
+  mutable AutoencoderKL loaded_{nullptr};  // only with keep_loaded
+  mutable at::ScalarType loaded_dtype_ = at::kFloat;
 };
 
 }  // namespace molar

@@ -18,10 +18,24 @@ bool is_key_or_value(const LayerName& name) {
 
 }  // namespace
 
+void check_lorarar(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
+  const Hypernetwork& network = *options.hypernetwork;
+  const auto& others = inputs[1].weights.layers;
+  if (std::ranges::none_of(inputs[0].weights.layers, [&](const auto& entry) {
+        return others.contains(entry.first) &&
+               network.covers(entry.first, entry.second.weight_shape);
+      }))
+    throw FitError(
+        fmt::format("hypernetwork '{}' is for attention layers of {} outputs; no to_q or "
+                    "to_out.0 that both LoRAs have is one; wanted a hypernetwork that "
+                    "was trained for this model",
+                    network.path().string(), fmt::join(network.widths(), ", ")));
+}
+
 MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
   const Hypernetwork& network = *options.hypernetwork;
   const KeyValueMode key_value = options.key_value.value_or(network.key_value());
-  MergedLora merged = merge_layers(inputs, options, [&](const SharedLayer& shared) {
+  return merge_layers(inputs, options, [&](const SharedLayer& shared) {
     if (network.covers(shared.name, shared.terms[0].layer->weight_shape)) {
       const LayerTerm& subject = term_of(shared.terms, LoraRole::kSubject);
       const LayerTerm& style = term_of(shared.terms, LoraRole::kStyle);
@@ -41,14 +55,6 @@ MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptio
     }
     return sum;
   });
-  if (std::ranges::none_of(merged.layers,
-                           [](const auto& entry) { return entry.second.coefficients.defined(); }))
-    throw FitError(
-        fmt::format("hypernetwork '{}' is for attention layers of {} outputs; no to_q or "
-                    "to_out.0 that both LoRAs have is one; wanted a hypernetwork that "
-                    "was trained for this model",
-                    network.path().string(), fmt::join(network.widths(), ", ")));
-  return merged;
 }
 
 }  // namespace molar

@@ -68,6 +68,18 @@ void check_inputs(const std::vector<MergeInput>& inputs) {
   }
 }
 
+const MergeMethod& checked_method(const std::string& name, const std::vector<MergeInput>& inputs,
+                                  const MergeOptions& options) {
+  const MergeMethod& method =
+      find_method(resolve_merge_method(name, {.hypernetwork = options.hypernetwork != nullptr,
+                                              .coefficients = options.coefficients != nullptr}));
+  check_inputs(inputs);
+  check_roles(method, inputs);
+  check_options(options);
+  if (method.check != nullptr) method.check(inputs, options);
+  return method;
+}
+
 }  // namespace
 
 std::string_view role_name(LoraRole role) {
@@ -98,23 +110,23 @@ std::string MergedLora::summary() const {
 const std::vector<MergeMethod>& merge_methods() {
   static const std::vector<MergeMethod> methods{
       {"lorarar", "columns weighed by a hypernetwork's prediction (needs --hypernet)", true,
-       &MergeAids::hypernetwork, true, merge_lorarar},
+       &MergeAids::hypernetwork, true, check_lorarar, merge_lorarar},
       {"ziplora", "columns weighed by what was learnt for the two files (needs --coefficients)",
-       true, &MergeAids::coefficients, true, merge_ziplora},
+       true, &MergeAids::coefficients, true, check_ziplora, merge_ziplora},
       {"np", "the style whole, the subject mostly outside the style's row space", true, nullptr,
-       true, merge_np},
-      {"direct", "the sum of all changes, each times its strength", false, nullptr, true,
+       true, nullptr, merge_np},
+      {"direct", "the sum of all changes, each times its strength", false, nullptr, true, nullptr,
        merge_direct},
       {"concat", "the same sum as one LoRA whose rank is the sum of the ranks", false, nullptr,
-       true, merge_concat},
-      {"svd", "the best approximation of that sum of a lower rank", false, nullptr, true,
+       true, nullptr, merge_concat},
+      {"svd", "the best approximation of that sum of a lower rank", false, nullptr, true, nullptr,
        merge_svd},
       {"ties", "large values only, those that agree in sign averaged", false, nullptr, true,
-       merge_ties},
+       nullptr, merge_ties},
       {"dare", "values dropped at random, the rest rescaled and summed", false, nullptr, true,
-       merge_dare},
+       nullptr, merge_dare},
       {"klora", "attention layers from the subject first, from the style later (generate only)",
-       true, nullptr, false, merge_klora},
+       true, nullptr, false, nullptr, merge_klora},
   };
   return methods;
 }
@@ -144,14 +156,14 @@ void require_file_method(const std::string& name) {
                     name, name));
 }
 
+void check_merge(const std::string& name, const std::vector<MergeInput>& inputs,
+                 const MergeOptions& options) {
+  checked_method(name, inputs, options);
+}
+
 MergedLora merge_loras(const std::string& name, const std::vector<MergeInput>& inputs,
                        const MergeOptions& options) {
-  const MergeMethod& method =
-      find_method(resolve_merge_method(name, {.hypernetwork = options.hypernetwork != nullptr,
-                                              .coefficients = options.coefficients != nullptr}));
-  check_inputs(inputs);
-  check_roles(method, inputs);
-  check_options(options);
+  const MergeMethod& method = checked_method(name, inputs, options);
   MergedLora merged = method.merge(inputs, options);
   reduce_ranks(merged.weights, options);
   merged.weights.key_family = fmt::format("merged ({})", method.name);

@@ -1,6 +1,6 @@
 /// The functions behind the rows of merge_methods(), one file each. Inputs and options were
 /// checked: at least one input, finite strengths, one shape per layer, roles where the row asks for
-/// them, options in their ranges.
+/// them, options in their ranges, and what the row's own check asks for.
 #pragma once
 
 #include <vector>
@@ -35,10 +35,13 @@ MergedLora merge_np(const std::vector<MergeInput>& inputs, const MergeOptions& o
 /// LoRA.rar: columns weighed by the hypernetwork. Where it has no head, to_k and to_v follow
 /// MergeOptions::key_value and the rest is summed.
 ///   [B_s B_t] [A_s diag(m_s); A_t diag(m_t)]
+/// Throws FitError where it has a head for no layer that both have.
+void check_lorarar(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 MergedLora merge_lorarar(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 
 /// ZipLoRA: columns weighed by coefficients that were learnt for these two files; the rest is
 /// summed. Shah et al. 2023, arXiv:2311.13600. Throws FitError for other files.
+void check_ziplora(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 MergedLora merge_ziplora(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 
 /// K-LoRA: an attention layer of the UNet has the subject's whole change, and from some step on the

@@ -14,7 +14,8 @@ void check_parents(const MergeCoefficients& coefficients, const std::vector<Merg
     const bool is_subject = input.role == LoraRole::kSubject;
     const std::string& wanted =
         is_subject ? coefficients.subject_sha256 : coefficients.style_sha256;
-    const std::string found = sha256_safetensors_data(input.weights.path);
+    const std::string found =
+        input.sha256.empty() ? sha256_safetensors_data(input.weights.path) : input.sha256;
     if (found != wanted)
       throw FitError(
           fmt::format("'{}' was learnt for another {} than '{}': its hash is {}, wanted "
@@ -43,10 +44,13 @@ void check_layers(const MergeCoefficients& coefficients, const std::vector<Merge
 
 }  // namespace
 
+void check_ziplora(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
+  check_parents(*options.coefficients, inputs);
+  check_layers(*options.coefficients, inputs);
+}
+
 MergedLora merge_ziplora(const std::vector<MergeInput>& inputs, const MergeOptions& options) {
   const MergeCoefficients& coefficients = *options.coefficients;
-  check_parents(coefficients, inputs);
-  check_layers(coefficients, inputs);
   return merge_layers(inputs, options, [&](const SharedLayer& shared) {
     const auto found = coefficients.layers.find(shared.name);
     if (found == coefficients.layers.end())

@@ -25,6 +25,7 @@ struct MergeInput {
   LoraWeights weights;
   double strength = 1.0;
   std::map<LayerName, double> layer_strengths = {};  ///< times these; absent: 1
+  std::string sha256 = {};  ///< sha256_safetensors_data of the file, where it is known already
 
   double strength_of(const LayerName& name) const;
 };
@@ -79,6 +80,8 @@ struct MergeMethod {
   bool needs_roles;          ///< exactly one subject and one style; else any number of files
   bool MergeAids::* aid;     ///< what it cannot do without; null: nothing
   bool fits_a_file;          ///< one LoRA file can hold the result: nothing switches
+  /// What only this method asks of inputs; null: nothing.
+  void (*check)(const std::vector<MergeInput>& inputs, const MergeOptions& options);
   MergedLora (*merge)(const std::vector<MergeInput>& inputs, const MergeOptions& options);
 };
 
@@ -92,6 +95,10 @@ std::vector<std::string> merge_method_names();
 std::string resolve_merge_method(const std::string& name, const MergeAids& aids);
 /// Throws ConfigError for a method whose result no file can hold.
 void require_file_method(const std::string& name);
+
+/// Throws what merge_loras would, without its work.
+void check_merge(const std::string& name, const std::vector<MergeInput>& inputs,
+                 const MergeOptions& options = {});
 
 /// Merges under the method called `name`. The result's layers are those that any input covers;
 /// factors are shared with the inputs where the method allows. Throws ConfigError for an unknown
