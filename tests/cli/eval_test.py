@@ -77,6 +77,9 @@ class Tables(EvalTest):
         self.assertEqual([(line["method"], line["subject"], line["style"], line["prompt"]) for line in lines],
                          [(method, "cat", "ink", "a dog") for method in ("direct", "np")])
         self.assertIn("clip_t", lines[0]["scores"])
+        line = json.loads(self.run_ok("eval", "drawn", "--hps", METRICS / "clip", "--json", "-q").stdout.splitlines()[0])
+        self.assertEqual(set(line["scores"]), {"hps"})
+        self.assertLess(abs(line["scores"]["hps"]), 100)
 
     def test_the_bundled_networks_measure(self):
         result = self.evaluate("--clip", TOYLAND / "clip", "--dino", TOYLAND / "dino", *self.references)
@@ -108,6 +111,7 @@ class Mistakes(EvalTest):
         self.assert_fails(3, "eval", "run", *ENCODERS, "-q", says=("carries no molar record", "--layout"))
         self.assert_fails(3, "eval", "nowhere", *ENCODERS, "-q", says="nowhere")
         self.assert_refused(4, "--clip", "nowhere", says=("nowhere", "config.json"))
+        self.assert_refused(3, "--hps", METRICS / "clip", says=("no molar record", "--hps needs its prompt", "--prompts"))
         shutil.rmtree(self.folder / "subjects/dog")
         self.assert_refused(3, *ENCODERS, *self.references, says="subjects/dog")
         (self.folder / "truth/cat/ink/1.png").unlink()
