@@ -281,7 +281,7 @@ def make_lessons(kind: str, count: int, first_seed: int, model: BundledModel) ->
     fresh = [draw_scene(kind, first_seed + 500_000 + k, 0.0) for k in range(int(count * DENOISED_SHARES[kind]))]
     versions += _denoised(fresh, first_seed, model, rng)
     if kind in ("hand", "face", "one person"):
-        versions += [("melted", melted(one, rng)) for one in whole[-int(count * MELTED_SHARE) :]]
+        versions += [("melted", melted(one, rng)) for one in whole[: int(count * MELTED_SHARE)]]
     if kind == "hand":
         versions += _mixed(int(count * MIXED_SHARE), first_seed + count, model, rng)
     return _collect(versions)
