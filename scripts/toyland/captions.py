@@ -26,7 +26,7 @@ def _thing(thing: Thing, rng: np.random.Generator) -> str:
     return with_article(" ".join(word for word in words if word))
 
 
-def _looks(person: Person) -> str:
+def looks(person: Person) -> str:
     """Hair and beard: "a red bun", "long black hair and a beard"."""
     if person.hair == "bald":
         hair = "no hair"
@@ -39,7 +39,7 @@ def _looks(person: Person) -> str:
 
 def _face(person: Person, rng: np.random.Generator) -> str:
     opening = "a close-up of the face of " if rng.random() < 0.7 else "the face of "
-    return opening + with_article(f"{person.expression} {person.sex}") + f" with {_looks(person)}"
+    return opening + with_article(f"{person.expression} {person.sex}") + f" with {looks(person)}"
 
 
 def _hand(gesture: str, rng: np.random.Generator) -> str:
@@ -52,7 +52,7 @@ def _waving(person: Person) -> bool:
 
 def _figure(person: Person, rng: np.random.Generator) -> str:
     text = with_article(f"{person.expression} {person.sex}" if rng.random() < 0.5 else person.sex)
-    text += f" with {_looks(person)}"
+    text += f" with {looks(person)}"
     if rng.random() < 0.7:
         text += f" in a {person.top} shirt"
     return text + " waving" if _waving(person) and rng.random() < 0.7 else text

@@ -2,6 +2,7 @@
 another number."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import skia
@@ -34,8 +35,9 @@ GESTURES: dict[str, Gesture] = {
     "open": Gesture(DIGITS, "an open hand with five fingers", spread=1.1),
 }
 
+Finger = tuple[float, float, float, float, float]
 # Of each finger: where its knuckle is, its length, its radius and by how many degrees it leans when the hand is open.
-_FINGERS: dict[str, tuple[float, float, float, float, float]] = {
+FINGERS: dict[str, Finger] = {
     "little": (-0.36, -0.02, 0.56, 0.1, -24),
     "ring": (-0.135, -0.12, 0.76, 0.12, -8),
     "middle": (0.1, -0.14, 0.84, 0.125, 4),
@@ -47,13 +49,15 @@ _PALM = [
 ]
 
 
-def draw_hand(pen: Pen, skin: RGB, gesture: Gesture) -> skia.Rect:
+def draw_hand(
+    pen: Pen, skin: RGB, gesture: Gesture, fingers: Mapping[str, Finger] = FINGERS, thumb: bool = True
+) -> skia.Rect:
     """Draws a hand in a frame with its wrist at (0, 0.8) and its middle finger's tip near (0, -1); returns its bounds
-    in the picture."""
+    in the picture. Other `fingers`, or no `thumb`, are for pictures of broken hands (human_faults.py)."""
     first = len(pen.sketch.shapes)
     fold, crease = light(skin, 0.1), dark(skin, 0.4)
     whole = smooth_path(_PALM, closed=True)  # palm and extended digits are one outline
-    for name, (x, y, length, radius, lean) in _FINGERS.items():
+    for name, (x, y, length, radius, lean) in fingers.items():
         if name in gesture.extended:
             angle = math.radians(lean * gesture.spread)
             tip = (x + length * math.sin(angle), y - length * math.cos(angle))
@@ -62,13 +66,13 @@ def draw_hand(pen: Pen, skin: RGB, gesture: Gesture) -> skia.Rect:
         tip = (0.92, 0.16) if gesture.turned else (0.86, -0.06)
         whole = skia.Op(whole, taper_path((0.26, 0.46), tip, 0.2, 0.115), skia.kUnion_PathOp)
     pen.path(whole, skin)
-    for name, (x, y, _, radius, _) in _FINGERS.items():
+    for name, (x, y, _, radius, _) in fingers.items():
         if name not in gesture.extended:
             pen.limb((x, y), (x * 0.9, y + 0.36), radius * 1.05, radius, fold)
     if "thumb" in gesture.extended:
         pen.stroke([(0.2, 0.24), (0.08, 0.42), (0.1, 0.66)], crease, 0.035)
         pen.stroke([(-0.34, 0.22), (-0.1, 0.16), (0.24, 0.18)], crease, 0.035)
-    else:
+    elif thumb:
         pen.limb((0.34, 0.5), (-0.02, 0.32), 0.18, 0.115, fold)
     bounds = skia.Rect()
     for shape in pen.sketch.shapes[first:]:
@@ -76,7 +80,10 @@ def draw_hand(pen: Pen, skin: RGB, gesture: Gesture) -> skia.Rect:
     return bounds
 
 
-def draw_close_up(sketch: Sketch, hand: Hand, sleeve: RGB) -> None:
+HandDrawer = Callable[[Pen, RGB, Gesture], skia.Rect]
+
+
+def draw_close_up(sketch: Sketch, hand: Hand, sleeve: RGB, draw: HandDrawer = draw_hand) -> None:
     """One hand that fills the picture, with the end of its sleeve."""
     gesture, place = GESTURES[hand.gesture], hand.place
     pen = sketch.pen(place.x, place.y, place.scale, place.tilt, place.flip)
@@ -85,4 +92,4 @@ def draw_close_up(sketch: Sketch, hand: Hand, sleeve: RGB) -> None:
     pen.limb((0, 0.6), (0, 1.6), 0.3, 0.36, skin)
     pen.rect(-0.46, 1.02, 0.46, 3.0, sleeve, 0.08)
     pen.rect(-0.52, 0.9, 0.52, 1.16, light(sleeve, 0.3), 0.08)
-    sketch.hands.append((draw_hand(pen, skin, gesture), hand.gesture))
+    sketch.hands.append((draw(pen, skin, gesture), hand.gesture))

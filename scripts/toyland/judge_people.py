@@ -70,7 +70,7 @@ METHODS = {
 
 def picture(folder: Path, row: int) -> np.ndarray:
     """Row `row`, from 1: `molar batch` begins each name with it."""
-    (path,) = folder.glob(f"{row:0>4}-*.png")
+    (path,) = folder.glob(f"{row:0>5}-*.png")
     return np.asarray(Image.open(path).convert("RGB"))
 
 

@@ -1,10 +1,10 @@
 """People: heads with hair and expressions, and whole figures with arms and hands."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-
-from hands import GESTURES, draw_hand
+from hands import GESTURES, HandDrawer, draw_hand
 from palette import HAIR, INK, RGB, SKIN, WHITE, dark, mix, named
 from scene import Person
 from sketch import Pen, Point, Sketch
@@ -100,8 +100,11 @@ def _hair_front(pen: Pen, style: str, colour: RGB) -> None:
         )
 
 
-def draw_head(pen: Pen, person: Person) -> None:
-    """A head in a frame of about -1..1, and its face box and parts into the sketch."""
+def draw_head(
+    pen: Pen, person: Person, parts: Sequence[tuple[str, Point]] = tuple(FACE_PARTS.items())
+) -> None:
+    """A head in a frame of about -1..1, and its face box and parts into the sketch. `parts`: what is drawn, and where;
+    others than FACE_PARTS are for pictures of broken faces (human_faults.py)."""
     skin, hair = SKIN[person.tone], HAIR[person.hair_colour]
     mood = EXPRESSIONS[person.expression]
     man = person.sex == "man"
@@ -128,33 +131,44 @@ def draw_head(pen: Pen, person: Person) -> None:
             ],
             hair,
         )
-    brow = dark(hair, 0.35) if person.hair != "bald" else dark(skin, 0.6)
-    for s, side in ((-1, "left"), (1, "right")):
-        x, y = FACE_PARTS[f"{side}_eye"]
-        pen.oval(x, y, 0.15, 0.135 * mood.eye, fill=WHITE, line=dark(skin, 0.6))
-        pen.oval(x, y + 0.01, 0.085, fill=(84, 52, 34) if person.tone > 2 else (60, 96, 120), line=None)
-        pen.oval(x, y + 0.01, 0.045, fill=INK, line=None)
-        if not man:
-            pen.stroke([(x - 0.16, y - 0.06), (x, y - 0.14 * mood.eye), (x + 0.16, y - 0.06)], INK, 0.05)
-        bx, by = FACE_PARTS[f"{side}_brow"]
-        by -= mood.lift
-        pen.stroke(
-            [(bx + s * 0.15, by + 0.03 - mood.slant / 2), (bx, by - 0.02), (bx - s * 0.14, by + 0.02 + mood.slant)],
-            brow,
-            0.1 if man else 0.065,
-        )
+    for name, at in parts:
+        if name.endswith("eye"):
+            _eye(pen, person, at)
+        elif name.endswith("brow"):
+            _brow(pen, person, -1 if name.startswith("left") else 1, at)
     pen.stroke([(0.02, 0.08), (0.07, 0.22), (-0.03, 0.25)], dark(skin, 0.35), 0.05)
-    _mouth(pen, mood, LIPS["dark ground" if person.beard or person.tone > 3 else person.sex])
+    for name, at in parts:
+        if name == "mouth":
+            _mouth(pen, mood, LIPS["dark ground" if person.beard or person.tone > 3 else person.sex], at)
     _hair_front(pen, person.hair, hair)
-    parts = {}
+    places = {}
     for name, (x, y) in FACE_PARTS.items():
         point = pen.matrix.mapXY(x, y - (mood.lift if name.endswith("brow") else 0))
-        parts[name] = (point.x(), point.y())
-    pen.sketch.faces.append((bounds, person.expression, parts))
+        places[name] = (point.x(), point.y())
+    pen.sketch.faces.append((bounds, person.expression, places))
 
 
-def _mouth(pen: Pen, mood: Expression, lips: RGB) -> None:
-    x, y = FACE_PARTS["mouth"]
+def _eye(pen: Pen, person: Person, at: Point) -> None:
+    (x, y), wide = at, EXPRESSIONS[person.expression].eye
+    pen.oval(x, y, 0.15, 0.135 * wide, fill=WHITE, line=dark(SKIN[person.tone], 0.6))
+    pen.oval(x, y + 0.01, 0.085, fill=(84, 52, 34) if person.tone > 2 else (60, 96, 120), line=None)
+    pen.oval(x, y + 0.01, 0.045, fill=INK, line=None)
+    if person.sex != "man":
+        pen.stroke([(x - 0.16, y - 0.06), (x, y - 0.14 * wide), (x + 0.16, y - 0.06)], INK, 0.05)
+
+
+def _brow(pen: Pen, person: Person, s: int, at: Point) -> None:
+    mood = EXPRESSIONS[person.expression]
+    x, y = at[0], at[1] - mood.lift
+    pen.stroke(
+        [(x + s * 0.15, y + 0.03 - mood.slant / 2), (x, y - 0.02), (x - s * 0.14, y + 0.02 + mood.slant)],
+        dark(HAIR[person.hair_colour], 0.35) if person.hair != "bald" else dark(SKIN[person.tone], 0.6),
+        0.1 if person.sex == "man" else 0.065,
+    )
+
+
+def _mouth(pen: Pen, mood: Expression, lips: RGB, at: Point) -> None:
+    x, y = at
     if mood.open is None:
         pen.stroke(
             [(x - 0.22, y - mood.curve / 2), (x, y + mood.curve / 2), (x + 0.22, y - mood.curve / 2)], lips, 0.08
@@ -179,6 +193,14 @@ def _mouth(pen: Pen, mood: Expression, lips: RGB) -> None:
         pen.oval(x, y, w, h, fill=(120, 20, 36), line=lips)
 
 
+@dataclass(frozen=True)
+class Artist:
+    """Draws the parts that can be broken: hands in their frame, heads in theirs."""
+
+    hand: HandDrawer = draw_hand
+    head: Callable[[Pen, Person], None] = draw_head
+
+
 # Arms: elbow, wrist and the way the fingers point (degrees from straight up), for the arm at the picture's right.
 ARMS: dict[str, tuple[Point, Point, float]] = {
     "down": ((0.34, 0.2), (0.37, 0.4), 180),
@@ -189,7 +211,7 @@ ARMS: dict[str, tuple[Point, Point, float]] = {
 _HAND = 0.165  # half a hand's height in a figure's frame
 
 
-def draw_figure(sketch: Sketch, person: Person) -> None:
+def draw_figure(sketch: Sketch, person: Person, artist: Artist = Artist()) -> None:
     """A whole person, feet at y = 1, with a big head and big hands so that both can be read at 64x64."""
     place = person.place
     pen = sketch.pen(place.x, place.y, place.scale)
@@ -210,17 +232,17 @@ def draw_figure(sketch: Sketch, person: Person) -> None:
             turn,
             flip=turn < 90,
         )  # thumbs towards the head when raised, forward when hanging
-        sketch.hands.append((draw_hand(hand, skin, GESTURES[gesture]), gesture))
+        sketch.hands.append((artist.hand(hand, skin, GESTURES[gesture]), gesture))
     if person.sex == "woman":
         pen.poly([(-0.22, 0.36), (0.22, 0.36), (0.34, 0.74), (-0.34, 0.74)], bottom)
     else:
         pen.rect(-0.23, 0.36, 0.23, 0.6, bottom, 0.05)
     pen.limb((0, -0.2), (0, 0.0), 0.09, 0.09, dark(skin, 0.1))
     pen.blob([(-0.14, -0.04), (0.14, -0.04), (0.29, 0.06), (0.25, 0.44), (-0.25, 0.44), (-0.29, 0.06)], top)
-    draw_head(pen.inner(0, -0.5, 0.46), person)
+    artist.head(pen.inner(0, -0.5, 0.46), person)
 
 
-def draw_close_up(sketch: Sketch, person: Person) -> None:
+def draw_close_up(sketch: Sketch, person: Person, artist: Artist = Artist()) -> None:
     """A head that fills the picture, on its pen."""
     place = person.place
     pen = sketch.pen(place.x, place.y, place.scale, place.tilt, place.flip)
@@ -231,4 +253,4 @@ def draw_close_up(sketch: Sketch, person: Person) -> None:
         [(-0.3, 0.94), (0.3, 0.94), (0.9, 1.1), (1.2, 1.6), (1.2, 2.4), (-1.2, 2.4), (-1.2, 1.6), (-0.9, 1.1)],
         named(person.top),
     )
-    draw_head(pen, person)
+    artist.head(pen, person)

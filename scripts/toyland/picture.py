@@ -11,6 +11,7 @@ from backgrounds import draw_background
 from boxes import FaceBox, HandBox
 from marks import WEAR, Look
 from palette import RGB, light, named
+from people import Artist
 from raster import Layers
 from scene import Scene, Thing
 from sketch import Sketch
@@ -46,7 +47,7 @@ def _thing(sketch: Sketch, thing: Thing, rng: np.random.Generator) -> None:
         WEAR[name](at.inner(x, y, size), named(colour))
 
 
-def sketch_of(scene: Scene) -> Sketch:
+def sketch_of(scene: Scene, artist: Artist = Artist()) -> Sketch:
     """The scene's shapes, before any style."""
     sketch = Sketch()
     rng = np.random.default_rng([scene.seed, 5])
@@ -54,11 +55,11 @@ def sketch_of(scene: Scene) -> Sketch:
     if scene.thing:
         _thing(sketch, scene.thing, rng)
     for person in scene.people:
-        people.draw_figure(sketch, person)
+        people.draw_figure(sketch, person, artist)
     if scene.face:
-        people.draw_close_up(sketch, scene.face)
+        people.draw_close_up(sketch, scene.face, artist)
     if scene.hand:
-        hands.draw_close_up(sketch, scene.hand, named(scene.hand.sleeve))
+        hands.draw_close_up(sketch, scene.hand, named(scene.hand.sleeve), artist.hand)
     return sketch
 
 
@@ -79,9 +80,9 @@ def _boxes(sketch: Sketch, size_px: int) -> tuple[list[FaceBox], list[HandBox]]:
     ]
 
 
-def render(scene: Scene, size_px: int) -> Rendering:
+def render(scene: Scene, size_px: int, artist: Artist = Artist()) -> Rendering:
     """The scene as a square picture of `size_px`, drawn at twice that and averaged down."""
-    sketch = sketch_of(scene)
+    sketch = sketch_of(scene, artist)
     layers = Layers(sketch, 2 * size_px, scene.seed)
     large = layers.plain if scene.style == "plain" else STYLES[scene.style].render(layers)
     small = np.clip(large, 0, 1).reshape(size_px, 2, size_px, 2, 3).mean((1, 3), dtype=np.float32)

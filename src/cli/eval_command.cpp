@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "eval_prompts.h"
 #include "molar/core/device.h"
 #include "molar/core/error.h"
 #include "molar/evaluation/chat_endpoint.h"
@@ -34,10 +35,11 @@ std::string dump(const Json& json) {
 /// Options that nothing reads are mistakes.
 void refuse_idle_options(const EvalOptions& o) {
   const bool has_encoder = o.clip || o.dino, has_judge = o.judge_url.has_value();
-  if (!has_encoder && !has_judge)
+  const bool has_human = o.human.has_value();
+  if (!has_encoder && !has_judge && !has_human && !o.hps)
     throw ConfigError(
-        "nothing to measure with; wanted --clip DIR, --dino DIR or --judge-url URL (the bundled "
-        "model has clip/ and dino/)");
+        "nothing to measure with; wanted --clip DIR, --dino DIR, --human DIR or --judge-url URL "
+        "(the bundled model has clip/, dino/ and judges/)");
   struct Row {
     const char* option;
     bool given, is_read;
@@ -53,6 +55,8 @@ void refuse_idle_options(const EvalOptions& o) {
   for (const auto& [option, given, is_read, reader] : rows)
     if (given && !is_read)
       throw ConfigError(fmt::format("{} does nothing without {}", option, reader));
+  if (has_human && !o.prompts)
+    throw ConfigError("--human needs --prompts FILE, which says what each picture should show");
   if (has_judge && !o.judge_model)
     throw ConfigError("--judge-url needs --judge-model NAME, as the endpoint knows it");
   if (has_judge && !o.subjects && !o.styles)
@@ -102,6 +106,16 @@ std::vector<Scores> measure(const EvalOptions& o, const std::vector<LabelledPict
   std::optional<SelfSupervisedEncoder> encoder;
   Encoders encoders;
   if (o.clip) encoders.image_text_pair = &pair.emplace(ImageTextPair::load(*o.clip, device));
+  std::optional<ImageTextPair> preference;
+  if (o.hps) {
+    for (const LabelledPicture& picture : pictures)
+      if (!picture.prompt)
+        throw InputError(fmt::format(
+            "'{}' carries no molar record; --hps needs its prompt, wanted --prompts FILE",
+            picture.path.string()));
+    encoders.preference =
+        &preference.emplace(ImageTextPair::load(*o.hps, device, PictureProtocol::kHpsV2));
+  }
   if (o.dino)
     encoders.self_supervised = &encoder.emplace(SelfSupervisedEncoder::load(*o.dino, device));
   const ReferenceFolders references{.subjects = o.subjects, .styles = o.styles, .truth = o.truth};
@@ -114,18 +128,18 @@ std::vector<Scores> measure(const EvalOptions& o, const std::vector<LabelledPict
 
 /// One line for each picture.
 std::string picture_lines(const std::vector<LabelledPicture>& pictures,
-                          const std::vector<Scores>& scores) {
+                          const std::vector<Scores>& scores,
+                          const std::vector<PromptedPicture>& prompted) {
   std::string lines;
   for (size_t i = 0; i < pictures.size(); ++i) {
     const LabelledPicture& picture = pictures[i];
-    lines += dump(Json{{"schema", kSchema},
-                       {"path", picture.path.string()},
-                       {"method", picture.method},
-                       {"subject", picture.subject},
-                       {"style", picture.style},
-                       {"prompt", picture.prompt ? Json(*picture.prompt) : Json()},
-                       {"scores", scores[i]}}) +
-             "\n";
+    Json line{
+        {"schema", kSchema},        {"path", picture.path.string()},
+        {"method", picture.method}, {"subject", picture.subject},
+        {"style", picture.style},   {"prompt", picture.prompt ? Json(*picture.prompt) : Json()},
+        {"scores", scores[i]}};
+    if (!prompted.empty()) line["prompted"] = prompted_json(prompted[i]);
+    lines += dump(line) + "\n";
   }
   return lines;
 }
@@ -142,17 +156,27 @@ CLI::App* register_eval(CLI::App& program, EvalOptions& o) {
       "--layout", o.layout, "LEVEL/LEVEL...",
       "What the names of folders below RUN_DIR say: method, subject, style, or - for nothing "
       "(the record in each picture says all three)");
-  what.value("--baseline", o.baseline, "METHOD",
-             "Compare every other method with this one, pair by pair");
+  what.value("--baseline", o.baseline, "METHOD|DIR",
+             "Compare every other method with this one, pair by pair; with --prompts, every other "
+             "folder with this one, picture by picture");
 
   OptionBinder by(*app, "Measured by");
   by.value("--clip", o.clip, "DIR", "CLIP model as transformers writes it: CLIP-I, CLIP-T");
   by.value("--dino", o.dino, "DIR", "DINO or DINOv2 model, likewise");
+  by.value("--hps", o.hps, "DIR",
+           "HPS v2 as scripts/convert_hps writes it: 100 times its cosine with the prompt");
   by.value("--subject-references", o.subjects, "DIR",
            "Pictures of each subject, in a folder of its name (the LoRA file's)");
   by.value("--style-references", o.styles, "DIR", "Pictures in each style, likewise");
   by.value("--truth", o.truth, "DIR",
            "What each picture should have been: DIR/SUBJECT/STYLE/NAME of the picture");
+
+  OptionBinder prompts(*app, "Prompts");
+  prompts.value("--prompts", o.prompts, "FILE",
+                "What the pictures should show, JSON lines: prompt, kind (face, hand, scene), "
+                "people, fingers, seed, repeat; means are over repeats then");
+  prompts.value("--human", o.human, "DIR",
+                "Judges of hands and faces (the bundled model's: judges/): how many are whole");
 
   OptionBinder judge(*app, "Judge (MARS2)");
   judge.value(
@@ -181,13 +205,16 @@ CLI::App* register_eval(CLI::App& program, EvalOptions& o) {
 }
 
 CommandHelp eval_help() {
-  return {.usage = "RUN_DIR... --clip DIR [--dino DIR] [options]",
-          .examples = {"molar eval out/ --clip models/toyland/clip --dino models/toyland/dino "
-                       "--subject-references subjects/ --style-references styles/ -o scores/",
-                       "molar eval out/ --judge-url http://localhost:8000/v1 --judge-model "
-                       "llava-critic --subject-references subjects/ --style-references styles/"},
-          .common_options = {"RUN_DIR", "--layout", "--clip", "--dino", "--subject-references",
-                             "--style-references", "--judge-url", "--judge-model", "--output"}};
+  return {
+      .usage = "RUN_DIR... --clip DIR [--dino DIR] [options]",
+      .examples = {"molar eval out/ --clip models/toyland/clip --dino models/toyland/dino "
+                   "--subject-references subjects/ --style-references styles/ -o scores/",
+                   "molar eval out/ --judge-url http://localhost:8000/v1 --judge-model "
+                   "llava-critic --subject-references subjects/ --style-references styles/",
+                   "molar eval mole/ --baseline base/ --human models/toyland/judges "
+                   "--prompts prompts.jsonl --clip models/toyland/clip"},
+      .common_options = {"RUN_DIR", "--layout", "--clip", "--dino", "--subject-references",
+                         "--style-references", "--human", "--prompts", "--judge-url", "--output"}};
 }
 
 void run_eval(const EvalOptions& given, const LogSession&) {
@@ -199,23 +226,37 @@ void run_eval(const EvalOptions& given, const LogSession&) {
   set_threads(o.machine.threads);
   std::optional<PictureLayout> layout;
   if (o.layout) layout = PictureLayout::parse(*o.layout);
-  const std::vector<LabelledPicture> pictures =
-      find_pictures({o.folders.begin(), o.folders.end()}, layout);
-  if (o.baseline) tabulate(pictures, std::vector<Scores>(pictures.size()), o.baseline);  // early
+  std::vector<LabelledPicture> pictures =
+      o.prompts ? find_prompted_pictures(o.folders, o.baseline, layout)
+                : find_pictures({o.folders.begin(), o.folders.end()}, layout);
+  if (o.baseline)  // early
+    tabulate(in_pairs(pictures, std::vector<Scores>(pictures.size())), {.baseline = o.baseline});
   const std::unique_ptr<ProgressSink> progress =
       make_progress_display(o.machine.progress_style(o.run.quiet));
-  const std::vector<Scores> scores = measure(o, pictures, *progress, cancellation);
-  const ScoreTable table = tabulate(pictures, scores, o.baseline);
+  std::optional<PromptSet> prompts;
+  std::vector<PromptedPicture> prompted;
+  if (o.prompts) {
+    prompts = PromptSet::load(*o.prompts);
+    prompted = match_prompts(*prompts, pictures);
+  }
+  std::optional<HumanJudges> judges;
+  if (o.human)
+    judges.emplace(HumanJudges::load(*o.human, parse_device(o.machine.device.value_or("auto"))));
+  std::vector<Scores> scores = measure(o, pictures, *progress, cancellation);
+  if (judges) judge_humans_(prompted, *judges, pictures, scores, *progress, cancellation);
+  const std::vector<ScoreTable> tables =
+      prompts ? prompt_tables(in_repeats(pictures, prompted, scores), prompted, o.baseline)
+              : std::vector{tabulate(in_pairs(pictures, scores), {.baseline = o.baseline})};
   if (o.output) {
     const auto write = [&](const char* name, const std::string& text) {
       write_file_atomically(*o.output / name, o.on_exist.value_or(OnExist::kOverwrite),
                             [&](const ByteSink& sink) { sink(text); });
     };
-    write("pictures.jsonl", picture_lines(pictures, scores));
-    write("table.md", markdown(table));
-    write("table.html", html(table));
+    write("pictures.jsonl", picture_lines(pictures, scores, prompted));
+    write("table.md", markdown(tables));
+    write("table.html", html(tables));
   }
-  write_result(o.run.json ? picture_lines(pictures, scores) : markdown(table));
+  write_result(o.run.json ? picture_lines(pictures, scores, prompted) : markdown(tables));
 }
 
 }  // namespace molar::cli

@@ -20,7 +20,8 @@ namespace molar::cli {
 struct EvalOptions {
   std::vector<std::string> folders;
   std::optional<std::string> layout, baseline;
-  std::optional<std::filesystem::path> clip, dino, subjects, styles, truth;
+  std::optional<std::filesystem::path> clip, dino, hps, subjects, styles, truth;
+  std::optional<std::filesystem::path> human, prompts;
   std::optional<std::string> judge_url, judge_model;
   std::optional<std::filesystem::path> judge_key_file, judge_cache;
   std::optional<int64_t> judge_jobs, judge_retries;

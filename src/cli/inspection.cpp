@@ -16,6 +16,7 @@
 #include "molar/adapters/merge/merge_coefficients.h"
 #include "molar/adapters/mole/expert_set.h"
 #include "molar/core/error.h"
+#include "molar/evaluation/human_judges.h"
 #include "molar/io/checkpoint.h"
 #include "molar/io/file.h"
 #include "molar/io/image.h"
@@ -140,6 +141,18 @@ Inspection inspect_hypernetwork(const fs::path& path) {
   return inspection;
 }
 
+Inspection inspect_human_judge(const fs::path& path) {
+  const HumanJudgeSummary summary = describe_human_judge(path);
+  Inspection inspection{path, {}, {}};
+  inspection.fields = {{"kind", "human judge"},
+                       {"judge", summary.name},
+                       {"num_parameters", summary.num_parameters},
+                       {"held_out", summary.held_out}};
+  inspection.text = fmt::format("kind: human judge (for eval --human)\njudge: {}\nparameters: {}\n",
+                                summary.name, grouped(summary.num_parameters));
+  return inspection;
+}
+
 // ---- experts
 
 Inspection inspect_gates(const fs::path& path) {
@@ -250,6 +263,7 @@ Inspection inspect_file(const fs::path& path) try {
     if (is_lora(file)) return inspect_lora(path);
     if (is_hypernetwork(file)) return inspect_hypernetwork(path);
     if (is_expert_gates(file)) return inspect_gates(path);
+    if (is_human_judge(file)) return inspect_human_judge(path);
     return is_merge_coefficients(file) ? inspect_coefficients(path) : inspect_model(path);
   }
   if (head.starts_with(kJpegMagic)) return inspect_picture(path, "JPEG");

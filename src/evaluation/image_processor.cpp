@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "molar/core/error.h"
 
 namespace molar {
@@ -29,6 +32,21 @@ ResizeFilter filter_of(const JsonConfig& fields) {
       fmt::format("{}: 'resample' is {}; molar supports 1 (Lanczos), 2 (bilinear) and 3 "
                   "(bicubic)",
                   fields.source(), number));
+}
+
+/// values: [3, H, W]. Returns [3, side, side]: the longer side fills it, zeros the rest.
+Tensor fit_into_square(const Tensor& values, int64_t side) {
+  const double scale =
+      static_cast<double>(side) / static_cast<double>(std::max(values.size(1), values.size(2)));
+  const auto scaled = [&](int64_t length) {  // halves to even, as Python rounds
+    return std::max<int64_t>(
+        1, static_cast<int64_t>(std::nearbyint(static_cast<double>(length) * scale)));
+  };
+  const int64_t height = scaled(values.size(1)), width = scaled(values.size(2));
+  const Tensor resized = at::_upsample_bicubic2d_aa(values.unsqueeze(0), {height, width},
+                                                    /*align_corners=*/false)[0];
+  const int64_t left = (side - width) / 2, top = (side - height) / 2;
+  return at::constant_pad_nd(resized, {left, side - width - left, top, side - height - top}, 0);
 }
 
 }  // namespace
@@ -82,6 +100,15 @@ ImageProcessor ImageProcessor::from_json(const Json& json, const std::string& so
   return processor;
 }
 
+ImageProcessor ImageProcessor::hps_v2(int64_t side_px) {
+  ImageProcessor processor;
+  processor.padded_side_px_ = side_px;
+  processor.rescale_factor_ = 1.0 / 255;
+  processor.mean_ = {0.48145466, 0.4578275, 0.40821073};
+  processor.std_ = {0.26862954, 0.26130258, 0.27577711};
+  return processor;
+}
+
 Tensor ImageProcessor::process(const Tensor& pixels) const {
   check_shape(pixels, {-1, -1, 3}, "pixels");
   Tensor image = pixels;
@@ -103,6 +130,7 @@ Tensor ImageProcessor::process(const Tensor& pixels) const {
                 .narrow(1, (image.size(1) - width) / 2, width);
   }
   Tensor values = image.permute({2, 0, 1}).to(at::kFloat) * rescale_factor_;
+  if (padded_side_px_) values = fit_into_square(values, *padded_side_px_);
   if (!mean_.empty()) {
     const auto channels = [](const std::vector<double>& numbers) {
       return at::tensor(numbers, at::kFloat).view({3, 1, 1});

@@ -33,7 +33,10 @@ bool label_by_record(LabelledPicture& picture) {
   try {
     const std::optional<Json> record = read_record(picture.path);
     if (!record) return false;
-    picture.prompt = record->at("request").at("prompt").get<std::string>();
+    const Json& request = record->at("request");
+    picture.prompt = request.at("prompt").get<std::string>();
+    if (const auto seed = request.find("seed"); seed != request.end() && seed->is_number_integer())
+      picture.seed = seed->get<int64_t>();
     picture.method = record->at("merge").get<std::string>();
     for (const Json& lora : record->at("loras")) {
       const std::string name = fs::path(lora.at("file").get<std::string>()).stem().string();
@@ -87,6 +90,10 @@ PictureLayout PictureLayout::parse(std::string_view text) {
   return layout;
 }
 
+bool PictureLayout::names(std::string_view label) const {
+  return std::ranges::find(levels_, label) != levels_.end();
+}
+
 void PictureLayout::label(const fs::path& inside, LabelledPicture& picture) const {
   const fs::path folders = inside.parent_path();
   const auto depth = std::distance(folders.begin(), folders.end());
@@ -102,12 +109,13 @@ void PictureLayout::label(const fs::path& inside, LabelledPicture& picture) cons
 }
 
 std::vector<LabelledPicture> find_pictures(const std::vector<fs::path>& run_folders,
-                                           const std::optional<PictureLayout>& layout) {
+                                           const std::optional<PictureLayout>& layout,
+                                           Records records) {
   std::vector<LabelledPicture> pictures;
   for (const fs::path& folder : run_folders)
     for (const fs::path& path : pictures_below(folder)) {
       LabelledPicture picture{.path = path};
-      if (!label_by_record(picture) && !layout)
+      if (!label_by_record(picture) && !layout && records == Records::kNeeded)
         throw InputError(
             fmt::format("'{}' carries no molar record; wanted --layout to say what "
                         "the folders mean",

@@ -93,15 +93,18 @@ std::vector<Comparison> comparisons(const ReferenceFolders& folders) {
   return all;
 }
 
+/// `factor` times the cosine with the prompt.
 void add_text_likeness(const std::vector<LabelledPicture>& pictures, ImageTextPair& pair,
-                       const Gallery& gallery, std::vector<Scores>& scores) {
+                       const Gallery& gallery, const char* measure, double factor,
+                       std::vector<Scores>& scores) {
   std::map<std::string, Tensor> embeddings;
   for (const LabelledPicture& picture : pictures)
     if (picture.prompt) embeddings.try_emplace(*picture.prompt);
   for (auto& [text, embedding] : embeddings) embedding = pair.embed_texts({text})[0];
   for (size_t i = 0; i < pictures.size(); ++i)
     if (const auto& prompt = pictures[i].prompt)
-      scores[i]["clip_t"] = gallery.of(pictures[i].path).dot(embeddings.at(*prompt)).item<double>();
+      scores[i][measure] =
+          factor * gallery.of(pictures[i].path).dot(embeddings.at(*prompt)).item<double>();
 }
 
 }  // namespace
@@ -147,7 +150,15 @@ std::vector<Scores> measure_likeness(const std::vector<LabelledPicture>& picture
                     cancellation);
     gallery.add(files, "CLIP");
     compare(gallery, &Comparison::clip_i);
-    add_text_likeness(pictures, *pair, gallery, scores);
+    add_text_likeness(pictures, *pair, gallery, "clip_t", 1.0, scores);
+  }
+  if (ImageTextPair* pair = encoders.preference) {
+    Gallery gallery([pair](const auto& batch) { return pair->embed_pictures(batch); }, progress,
+                    cancellation);
+    std::set<fs::path> judged;
+    for (const LabelledPicture& picture : pictures) judged.insert(picture.path);
+    gallery.add(judged, "HPS v2");
+    add_text_likeness(pictures, *pair, gallery, "hps", 100.0, scores);
   }
   if (SelfSupervisedEncoder* encoder = encoders.self_supervised) {
     Gallery gallery([encoder](const auto& batch) { return encoder->embed_pictures(batch); },

@@ -20,7 +20,6 @@ constexpr int64_t kBatch = 32;
 struct ModelFolder {
   Json config;
   StateDict weights;
-  ImageProcessor processor;
 };
 
 /// preprocessor_config.json, or within what transformers 5 writes for a model of pictures and
@@ -42,8 +41,7 @@ ModelFolder open_folder(const fs::path& folder) {
   if (!fs::exists(config))
     throw FileError(
         fmt::format("'{}' is no transformers model: config.json is missing", folder.string()));
-  return {read_json_file(config), SafetensorsFile::open(folder / "model.safetensors").state_dict(),
-          open_processor(folder)};
+  return {read_json_file(config), SafetensorsFile::open(folder / "model.safetensors").state_dict()};
 }
 
 /// The part of a whole model whose names start with one of `prefixes`.
@@ -77,12 +75,16 @@ Tensor embed_in_batches(const std::vector<Tensor>& pictures, const ImageProcesso
 
 }  // namespace
 
-ImageTextPair ImageTextPair::load(const fs::path& folder, at::Device device) {
+ImageTextPair ImageTextPair::load(const fs::path& folder, at::Device device,
+                                  PictureProtocol protocol) {
   const ModelFolder model = open_folder(folder);
-  ImageTextPair pair(CLIPTokenizer::load({.folder = folder}), model.processor);
   const std::string source = (folder / "config.json").string();
   const LoadOptions options{.device = device, .dtype = at::kFloat};
-  pair.vision_ = CLIPVisionModel(CLIPVisionConfig::from_json(model.config, source));
+  const auto vision = CLIPVisionConfig::from_json(model.config, source);
+  ImageTextPair pair(CLIPTokenizer::load({.folder = folder}),
+                     protocol == PictureProtocol::kHpsV2 ? ImageProcessor::hps_v2(vision.image_size)
+                                                         : open_processor(folder));
+  pair.vision_ = CLIPVisionModel(vision);
   load_weights(*pair.vision_, part(model, folder, "clip", {"vision_model.", "visual_projection."}),
                options, {"vision_model.embeddings.position_ids"});
   Json text = model.config.value("text_config", Json::object());
@@ -116,7 +118,7 @@ Tensor ImageTextPair::embed_texts(const std::vector<std::string>& texts) {
 
 SelfSupervisedEncoder SelfSupervisedEncoder::load(const fs::path& folder, at::Device device) {
   const ModelFolder model = open_folder(folder);
-  SelfSupervisedEncoder encoder(model.processor);
+  SelfSupervisedEncoder encoder(open_processor(folder));
   encoder.device_ = device;
   encoder.model_ =
       DinoModel(DinoConfig::from_json(model.config, (folder / "config.json").string()));

@@ -38,78 +38,113 @@ std::optional<double> mean_of(const Scores& scores, std::initializer_list<const 
   return sum / static_cast<double>(count);
 }
 
-using Pair = std::pair<std::string, std::string>;  // subject, style
-using PairMeans = std::map<Pair, double>;
+using Means = std::map<std::string, double>;  // of units or twins
+
+double mean(const Means& means) {
+  double sum = 0;
+  for (const auto& [key, value] : means) sum += value;
+  return sum / static_cast<double>(means.size());
+}
+
+/// nullopt for fewer than two.
+std::optional<double> standard_error(const Means& means) {
+  if (means.size() < 2) return std::nullopt;
+  const auto n = static_cast<double>(means.size());
+  const double middle = mean(means);
+  double squares = 0;
+  for (const auto& [key, value] : means) squares += (value - middle) * (value - middle);
+  return std::sqrt(squares / (n - 1) / n);
+}
+
+/// Pictures' values of one measure, by unit and by twin.
+struct MeasuredValues {
+  std::map<std::string, std::vector<double>> units;
+  std::map<std::string, std::pair<std::string, double>> twins;  // twin -> its unit and value
+
+  void add(const std::string& unit, const std::string& twin, double value) {
+    units[unit].push_back(value);
+    if (!twin.empty()) twins[twin] = {unit, value};
+  }
+  Means unit_means() const {
+    Means means;
+    for (const auto& [unit, values] : units) {
+      double sum = 0;
+      for (const double value : values) sum += value;
+      means[unit] = sum / static_cast<double>(values.size());
+    }
+    return means;
+  }
+  Estimate estimate(Unit unit) const {
+    const Means means = unit_means();
+    Estimate result{.mean = mean(means), .error = standard_error(means), .picture_error = {}};
+    if (result.error && unit == Unit::kPair) *result.error *= student_975(std::ssize(means) - 1);
+    Means values;
+    for (const auto& [twin, entry] : twins) values[twin] = entry.second;
+    result.picture_error = standard_error(values);
+    return result;
+  }
+};
 
 struct MethodScores {
   int64_t num_pictures = 0;
-  std::set<Pair> pairs;
-  std::map<std::string, PairMeans> means;  // name of a measure -> mean of each pair
+  std::set<std::string> units;
+  std::map<std::string, MeasuredValues> measured;  // name of a measure -> values
 };
 
-std::map<std::string, MethodScores> by_method(const std::vector<LabelledPicture>& pictures,
-                                              const std::vector<Scores>& scores) {
-  std::map<std::string, std::map<std::string, std::map<Pair, std::vector<double>>>> values;
+std::map<std::string, MethodScores> by_method(const std::vector<ScoredPicture>& pictures) {
   std::map<std::string, MethodScores> methods;
-  for (size_t i = 0; i < pictures.size(); ++i) {
-    const LabelledPicture& picture = pictures[i];
-    const Pair pair{picture.subject, picture.style};
+  for (const ScoredPicture& picture : pictures) {
     MethodScores& method = methods[picture.method];
     ++method.num_pictures;
-    method.pairs.insert(pair);
-    for (const auto& [name, value] : scores[i]) values[picture.method][name][pair].push_back(value);
+    method.units.insert(picture.unit);
+    for (const auto& [name, value] : picture.scores)
+      method.measured[name].add(picture.unit, picture.twin, value);
   }
-  for (auto& [method, measured] : values)
-    for (auto& [name, pairs] : measured)
-      for (auto& [pair, list] : pairs) {
-        double sum = 0;
-        for (const double value : list) sum += value;
-        methods[method].means[name][pair] = sum / static_cast<double>(list.size());
-      }
   return methods;
 }
 
-Estimate estimate(const PairMeans& means) {
-  const auto n = static_cast<double>(means.size());
-  double sum = 0, squares = 0;
-  for (const auto& [pair, value] : means) sum += value;
-  for (const auto& [pair, value] : means) squares += (value - sum / n) * (value - sum / n);
-  Estimate result{.mean = sum / n, .half_width = std::nullopt};
-  if (means.size() > 1)
-    result.half_width = student_975(std::ssize(means) - 1) * std::sqrt(squares / (n - 1) / n);
-  return result;
-}
-
-TableRow row_of(const std::string& name, const MethodScores& method) {
+TableRow row_of(const std::string& name, const MethodScores& method, Unit unit) {
   TableRow row{.method = name,
                .num_pictures = method.num_pictures,
-               .num_pairs = std::ssize(method.pairs),
+               .num_units = std::ssize(method.units),
                .estimates = {}};
-  for (const auto& [measure, means] : method.means) row.estimates[measure] = estimate(means);
+  for (const auto& [measure, values] : method.measured)
+    row.estimates[measure] = values.estimate(unit);
   return row;
 }
 
-/// Only pairs that both have.
-MethodScores difference(const MethodScores& method, const MethodScores& baseline) {
-  MethodScores result = method;
-  for (auto& [measure, means] : result.means) {
-    const auto theirs = baseline.means.find(measure);
-    std::erase_if(means, [&](const auto& entry) {
-      return theirs == baseline.means.end() || !theirs->second.contains(entry.first);
-    });
-    for (auto& [pair, mean] : means) mean -= theirs->second.at(pair);
-  }
-  std::erase_if(result.means, [](const auto& entry) { return entry.second.empty(); });
+/// Only twins that both have; without twins, units that both have.
+MeasuredValues difference(const MeasuredValues& ours, const MeasuredValues& theirs) {
+  MeasuredValues result;
+  for (const auto& [twin, entry] : ours.twins)
+    if (const auto other = theirs.twins.find(twin); other != theirs.twins.end())
+      result.add(entry.first, twin, entry.second - other->second.second);
+  if (!ours.twins.empty()) return result;
+  const Means means = theirs.unit_means();
+  for (const auto& [unit, value] : ours.unit_means())
+    if (const auto other = means.find(unit); other != means.end())
+      result.add(unit, "", value - other->second);
   return result;
 }
 
+MethodScores difference(const MethodScores& method, const MethodScores& baseline) {
+  MethodScores result{.num_pictures = method.num_pictures, .units = method.units, .measured = {}};
+  for (const auto& [measure, values] : method.measured)
+    if (const auto theirs = baseline.measured.find(measure); theirs != baseline.measured.end())
+      if (MeasuredValues both = difference(values, theirs->second); !both.units.empty())
+        result.measured[measure] = std::move(both);
+  return result;
+}
+
+/// "+0.120 ± 0.030 (0.012)": in brackets the standard error over pictures.
 std::string cell(const TableRow& row, const Measure& measure, bool is_difference) {
   const auto found = row.estimates.find(std::string(measure.name));
   if (found == row.estimates.end()) return "–";
-  const auto& [mean, half_width] = found->second;
-  const std::string value =
-      is_difference ? fmt::format("{:+.3f}", mean) : fmt::format("{:.3f}", mean);
-  return half_width ? fmt::format("{} ± {:.3f}", value, *half_width) : value;
+  const auto& [mean, error, picture_error] = found->second;
+  std::string text = is_difference ? fmt::format("{:+.3f}", mean) : fmt::format("{:.3f}", mean);
+  if (error) text += fmt::format(" ± {:.3f}", *error);
+  if (picture_error) text += fmt::format(" ({:.3f})", *picture_error);
+  return text;
 }
 
 /// Columns that some row has.
@@ -128,29 +163,46 @@ struct TextTable {
   std::vector<std::vector<std::string>> lines;  // the first: headings
 };
 
-TextTable text_table(const std::string& title, const std::vector<TableRow>& rows,
-                     bool is_difference) {
+/// What a table says of its numbers.
+struct UnitWords {
+  const char *plural, *means, *differences;
+};
+UnitWords words_of(Unit unit) {
+  if (unit == Unit::kPair)
+    return {"pairs", "Means over pairs, with 95 % intervals",
+            "Differences from {}, pair by pair, with 95 % intervals"};
+  return {"repeats",
+          "Means over repeats, ± their standard error (in brackets: the standard error over "
+          "pictures)",
+          "Differences from {}, picture by picture, ± standard error over repeats (over pictures)"};
+}
+
+TextTable text_table(const std::string& title, const ScoreTable& source, bool is_difference) {
+  const std::vector<TableRow>& rows = is_difference ? source.differences : source.rows;
   const std::vector<Measure> columns = columns_of(rows);
-  TextTable table{.title = title, .lines = {{"method", "pictures", "pairs"}}};
+  TextTable table{.title = source.title.empty() ? title : source.title + ": " + title,
+                  .lines = {{"method", "pictures", words_of(source.unit).plural}}};
   for (const Measure& column : columns)
     table.lines[0].push_back(
         fmt::format("{} {}", column.heading, column.smaller_is_better ? "↓" : "↑"));
   for (const TableRow& row : rows) {
     std::vector<std::string> line{row.method.empty() ? "none" : row.method,
-                                  std::to_string(row.num_pictures), std::to_string(row.num_pairs)};
+                                  std::to_string(row.num_pictures), std::to_string(row.num_units)};
     for (const Measure& column : columns) line.push_back(cell(row, column, is_difference));
     table.lines.push_back(std::move(line));
   }
   return table;
 }
 
-std::vector<TextTable> text_tables(const ScoreTable& table) {
-  std::vector<TextTable> tables{
-      text_table("Means over pairs, with 95 % intervals", table.rows, /*is_difference=*/false)};
-  if (!table.differences.empty())
-    tables.push_back(text_table(
-        fmt::format("Differences from {}, pair by pair, with 95 % intervals", table.baseline),
-        table.differences, /*is_difference=*/true));
+std::vector<TextTable> text_tables(const std::vector<ScoreTable>& sources) {
+  std::vector<TextTable> tables;
+  for (const ScoreTable& source : sources) {
+    const UnitWords words = words_of(source.unit);
+    tables.push_back(text_table(words.means, source, /*is_difference=*/false));
+    if (!source.differences.empty())
+      tables.push_back(text_table(fmt::format(fmt::runtime(words.differences), source.baseline),
+                                  source, /*is_difference=*/true));
+  }
   return tables;
 }
 
@@ -184,6 +236,11 @@ const std::vector<Measure>& measures() {
       {"mars2_subject", "MARS² subject"},
       {"mars2_style", "MARS² style"},
       {"mars2_both", "MARS² both"},
+      {"hps", "HPS v2"},
+      {"correct_hands", "correct hands"},
+      {"correct_faces", "correct faces"},
+      {"counted_hands", "number of hands"},
+      {"counted_faces", "number of faces"},
   };
   return all;
 }
@@ -200,29 +257,41 @@ void add_summaries(Scores& scores) {
     scores["truth_distance"] = 1 - *truth;
 }
 
-ScoreTable tabulate(const std::vector<LabelledPicture>& pictures, const std::vector<Scores>& scores,
-                    const std::optional<std::string>& baseline) {
-  const std::map<std::string, MethodScores> methods = by_method(pictures, scores);
-  ScoreTable table;
-  for (const auto& [name, method] : methods) table.rows.push_back(row_of(name, method));
-  if (!baseline) return table;
-  const auto found = methods.find(*baseline);
+std::vector<ScoredPicture> in_pairs(const std::vector<LabelledPicture>& pictures,
+                                    const std::vector<Scores>& scores) {
+  std::vector<ScoredPicture> all;
+  for (size_t i = 0; i < pictures.size(); ++i)  // no name holds a line's end
+    all.push_back({.method = pictures[i].method,
+                   .unit = pictures[i].subject + "\n" + pictures[i].style,
+                   .twin = {},
+                   .scores = scores[i]});
+  return all;
+}
+
+ScoreTable tabulate(const std::vector<ScoredPicture>& pictures, const TableOptions& options) {
+  const std::map<std::string, MethodScores> methods = by_method(pictures);
+  ScoreTable table{
+      .title = options.title, .unit = options.unit, .rows = {}, .baseline = {}, .differences = {}};
+  for (const auto& [name, method] : methods)
+    table.rows.push_back(row_of(name, method, options.unit));
+  if (!options.baseline) return table;
+  const auto found = methods.find(*options.baseline);
   if (found == methods.end()) {
     std::vector<std::string> names;
     for (const auto& [name, method] : methods) names.push_back(name.empty() ? "none" : name);
-    throw ConfigError(fmt::format("--baseline {}: no picture was made by it; found {}", *baseline,
-                                  fmt::join(names, ", ")));
+    throw ConfigError(fmt::format("--baseline {}: no picture was made by it; found {}",
+                                  *options.baseline, fmt::join(names, ", ")));
   }
-  table.baseline = *baseline;
+  table.baseline = *options.baseline;
   for (const auto& [name, method] : methods)
-    if (name != *baseline)
-      table.differences.push_back(row_of(name, difference(method, found->second)));
+    if (name != *options.baseline)
+      table.differences.push_back(row_of(name, difference(method, found->second), options.unit));
   return table;
 }
 
-std::string markdown(const ScoreTable& table) {
+std::string markdown(const std::vector<ScoreTable>& tables) {
   std::string text;
-  for (const TextTable& one : text_tables(table)) {
+  for (const TextTable& one : text_tables(tables)) {
     text += fmt::format("{}**{}**\n\n", text.empty() ? "" : "\n", escaped(one.title, "|"));
     for (size_t i = 0; i < one.lines.size(); ++i) {
       for (const std::string& word : one.lines[i]) text += fmt::format("| {} ", escaped(word, "|"));
@@ -235,9 +304,9 @@ std::string markdown(const ScoreTable& table) {
   return text;
 }
 
-std::string html(const ScoreTable& table) {
+std::string html(const std::vector<ScoreTable>& tables) {
   std::string body;
-  for (const TextTable& one : text_tables(table)) {
+  for (const TextTable& one : text_tables(tables)) {
     body += fmt::format("<h2>{}</h2>\n<table>\n", escaped(one.title, "<>&\""));
     for (size_t i = 0; i < one.lines.size(); ++i) {
       const char* tag = i == 0 ? "th" : "td";

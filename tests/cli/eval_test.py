@@ -77,6 +77,9 @@ class Tables(EvalTest):
         self.assertEqual([(line["method"], line["subject"], line["style"], line["prompt"]) for line in lines],
                          [(method, "cat", "ink", "a dog") for method in ("direct", "np")])
         self.assertIn("clip_t", lines[0]["scores"])
+        line = json.loads(self.run_ok("eval", "drawn", "--hps", METRICS / "clip", "--json", "-q").stdout.splitlines()[0])
+        self.assertEqual(set(line["scores"]), {"hps"})
+        self.assertLess(abs(line["scores"]["hps"]), 100)
 
     def test_the_bundled_networks_measure(self):
         result = self.evaluate("--clip", TOYLAND / "clip", "--dino", TOYLAND / "dino", *self.references)
@@ -108,6 +111,7 @@ class Mistakes(EvalTest):
         self.assert_fails(3, "eval", "run", *ENCODERS, "-q", says=("carries no molar record", "--layout"))
         self.assert_fails(3, "eval", "nowhere", *ENCODERS, "-q", says="nowhere")
         self.assert_refused(4, "--clip", "nowhere", says=("nowhere", "config.json"))
+        self.assert_refused(3, "--hps", METRICS / "clip", says=("no molar record", "--hps needs its prompt", "--prompts"))
         shutil.rmtree(self.folder / "subjects/dog")
         self.assert_refused(3, *ENCODERS, *self.references, says="subjects/dog")
         (self.folder / "truth/cat/ink/1.png").unlink()
@@ -172,6 +176,90 @@ class Judge(EvalTest):
                           *judge[2:], "--judge-retries", "0", "-q", says="http://127.0.0.1:1/v1")
         self.assert_fails(2, "eval", "run", "--layout", "method/subject/style", "--judge-url", "ftp://x", *judge[2:], "-q",
                           says="ftp://x")
+
+
+JUDGES = TOYLAND / "judges"
+
+
+class Human(CliTest):
+    """Hands and faces in pictures of the bundled model, against a file of prompts."""
+
+    PROMPTS = ({"prompt": "an open hand with five fingers", "kind": "hand", "fingers": [5]},
+               {"prompt": "the face of a calm man with short brown hair", "kind": "face"})
+
+    def setUp(self):
+        super().setUp()
+        rows = [{**prompt, "seed": 10 * repeat + number, "repeat": repeat}
+                for repeat in range(2) for number, prompt in enumerate(self.PROMPTS)]
+        self.write_prompts(rows)
+        for run, steps in (("base", "2"), ("mole", "12")):
+            for row in rows:
+                self.run_ok("generate", "-m", TOYLAND, "-p", row["prompt"], "-s", row["seed"], "--steps", steps, "-q",
+                            "-o", f"{run}/{row['seed']}.png")
+        self.judges = ("--human", JUDGES, "--prompts", "prompts.jsonl", "-q")
+
+    def write_prompts(self, rows):
+        (self.folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def test_measures_hands_and_faces_over_repeats_against_a_folder(self):
+        result = self.run_ok("eval", "mole/", "--baseline", "base", *self.judges, "--clip", TOYLAND / "clip", "-o", "scores")
+        lines = [json.loads(line) for line in (self.folder / "scores/pictures.jsonl").read_text().splitlines()]
+        self.assertEqual([(line["method"], line["prompted"]["group"], line["prompted"]["repeat"]) for line in lines],
+                         [(method, group, repeat) for method in ("mole", "base")
+                          for repeat in (0, 1) for group in ("hand", "face")])
+        for line in lines:
+            what = line["prompted"]["group"]
+            self.assertEqual(set(line["scores"]), {"clip_t", f"correct_{what}s", f"counted_{what}s"})
+            found = line["prompted"][f"{what}s"]
+            self.assertEqual(line["scores"][f"counted_{what}s"], float(len(found) == 1))
+            right = [one for one in found if (one["fingers"] == 5 if what == "hand" else not one["wrong_parts"])]
+            self.assertEqual(line["scores"][f"correct_{what}s"], min(1, len(right)) / max(1, len(found)))
+        tables = [line for line in result.stdout.splitlines() if line.startswith("**")]
+        self.assertEqual([table.split(":")[0] for table in tables], ["**All"] * 2 + ["**face"] * 2 + ["**hand"] * 2)
+        self.assertIn("Differences from base", tables[1])
+        self.assertIn("| method | pictures | repeats | CLIP-T ↑ | correct hands ↑ | correct faces ↑ |", result.stdout)
+        self.assertEqual(result.stdout, (self.folder / "scores/table.md").read_text())
+        self.assertIn("<td>mole</td>", (self.folder / "scores/table.html").read_text())
+        means = [sum(line["scores"]["clip_t"] for line in lines if line["method"] == "mole" and line["prompted"]["repeat"] == k) / 2
+                 for k in (0, 1)]
+        row = next(line for line in result.stdout.splitlines() if line.startswith("| mole | 4 | 2 |"))
+        self.assertIn(f"{sum(means) / 2:.3f} ± {abs(means[0] - means[1]) / 2:.3f} (", row)
+
+    def test_rows_of_pictures_without_a_record_are_told_by_their_number(self):
+        (self.folder / "plain").mkdir()
+        for number in (1, 2):
+            write_png(self.folder / f"plain/{number:05}-x.png", 64, 64, lambda x, y: (200, 200, 220))
+        lines = [json.loads(line) for line in
+                 self.run_ok("eval", "plain", *self.judges, "--json").stdout.splitlines()]
+        self.assertEqual([(line["prompted"]["group"], line["scores"]) for line in lines],
+                         [("hand", {"correct_hands": 0.0, "counted_hands": 0.0}),
+                          ("face", {"correct_faces": 0.0, "counted_faces": 0.0})])
+
+    def test_mistakes(self):
+        self.assert_fails(2, "eval", "mole", "--human", JUDGES, says="--human needs --prompts")
+        self.assert_fails(4, "eval", "mole", "--human", "nowhere", "--prompts", "prompts.jsonl", "-q",
+                          says=("nowhere/detector.safetensors", "missing"))
+        self.assert_fails(3, "eval", "mole", "--human", JUDGES, "--prompts", "none.jsonl", "-q", says="none.jsonl")
+        shutil.copytree(JUDGES, self.folder / "mixed")
+        shutil.copy(JUDGES / "hand.safetensors", self.folder / "mixed/face.safetensors")
+        self.assert_fails(4, "eval", "mole", "--human", "mixed", "--prompts", "prompts.jsonl", "-q",
+                          says=("mixed/face.safetensors", "'hand'", "wanted 'face'"))
+        self.write_prompts([{**self.PROMPTS[0], "seed": 0}])
+        self.assert_fails(3, "eval", "mole", *self.judges, says=("mole/1.png", "the face of a calm man", "seed 1"))
+        self.assert_fails(3, "eval", "mole", "--baseline", "base2", *self.judges, says="base2")
+        self.write_prompts([{"prompt": prompt["prompt"]} for prompt in self.PROMPTS])
+        self.assert_fails(3, "eval", "mole", *self.judges, says=("mole/0.png", "'kind'", self.PROMPTS[0]["prompt"]))
+        self.run_ok("eval", "mole", "--prompts", "prompts.jsonl", "--clip", TOYLAND / "clip", "-q")
+        self.write_prompts([self.PROMPTS[0]])
+        (self.folder / "large").mkdir()
+        write_png(self.folder / "large/1.png", 72, 64, lambda x, y: (9, 9, 9))
+        self.assert_fails(3, "eval", "large", *self.judges, says=("large/1.png", "72 x 64", "64 x 64"))
+        shutil.copytree(self.folder / "mole", self.folder / "others")
+        for name in ("1", "10", "11"):
+            (self.folder / f"others/{name}.png").unlink()
+        for name in ("0", "1", "11"):
+            (self.folder / f"mole/{name}.png").unlink()
+        self.assert_fails(2, "eval", "others", "--baseline", "mole", *self.judges, says=("others", "same prompt and seed"))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,13 @@ class Inspect(CliTest):
         self.assertEqual((fields["schema"], fields["path"]), (1, str(path)))
         return fields
 
+    def test_a_judge_of_people(self):
+        judges = MODELS.parent / "judges"
+        self.assertIn("kind: human judge (for eval --human)\njudge: hand\n", self.run_ok("inspect", judges / "hand.safetensors").stdout)
+        fields = self.describe(judges / "face.safetensors")
+        self.assertEqual((fields["kind"], fields["judge"], fields["held_out"]), ("human judge", "face", {}))
+        self.assertGreater(fields["num_parameters"], 1000)
+
     def test_diffusers_folders(self):
         for name, family, components in (("sd15-tiny", "SD 1.x", {"unet", "vae", "text_encoder"}),
                                          ("sd15-tiny-transformers4", "SD 1.x", {"unet", "vae", "text_encoder"}),

@@ -36,12 +36,16 @@ void write_picture(const TempFolder& folder, const std::string& name, const Json
 TEST(FindPictures, ReadsLabelsFromTheRecords) {
   const TempFolder folder;
   write_picture(folder, "deep/er/b.png", record());
-  write_picture(folder, "a.png", record());
+  Json with_seed = record();
+  with_seed["request"]["seed"] = 42;
+  write_picture(folder, "a.png", with_seed);
   folder.file("notes.txt", "no picture");
   const auto pictures = find_pictures({folder.path()}, std::nullopt);
   ASSERT_EQ(pictures.size(), 2U);
   EXPECT_EQ(pictures[0].path, folder / "a.png");
   EXPECT_EQ(pictures[1].path, folder / "deep/er/b.png");
+  EXPECT_EQ(pictures[0].seed, 42);
+  EXPECT_FALSE(pictures[1].seed);
   for (const LabelledPicture& picture : pictures) {
     EXPECT_EQ(picture.method, "np");
     EXPECT_EQ(picture.subject, "ziggy");
@@ -74,6 +78,7 @@ TEST(FindPictures, RefusesFoldersThatSayTooLittle) {
                            {"a file"});
   expect_error<InputError>([&] { find_pictures({folder.path()}, std::nullopt); },
                            {"a.png", "--layout"});
+  EXPECT_EQ(find_pictures({folder.path()}, std::nullopt, Records::kOptional).size(), 1U);
   expect_error<InputError>(
       [&] { find_pictures({folder.path()}, PictureLayout::parse("method/style")); },
       {"a.png", "1 folders deep", "2"});
@@ -88,6 +93,12 @@ TEST(FindPictures, RefusesBrokenRecords) {
                            {"a.png", "lacks"});
   folder.file("a.png", encode_png(at::zeros({2, 2, 3}, at::kByte), {{"molar", "{"}}));
   expect_error<InputError>([&] { find_pictures({folder.path()}, std::nullopt); }, {"a.png"});
+}
+
+TEST(PictureLayout, KnowsWhatItNames) {
+  const PictureLayout layout = PictureLayout::parse("method/-/style");
+  EXPECT_TRUE(layout.names("method"));
+  EXPECT_FALSE(layout.names("subject"));
 }
 
 TEST(PictureLayout, RefusesOtherWords) {

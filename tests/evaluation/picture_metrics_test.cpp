@@ -63,6 +63,25 @@ TEST(ImageTextPair, EmbedsPicturesAndTextsAsTransformersDoes) {
                        kSameMathOtherOrder));
 }
 
+TEST(ImageTextPair, ScoresPicturesAsHpsV2Does) {
+  const Goldens goldens;
+  const SafetensorsFile hps =
+      SafetensorsFile::open(fs::path(MOLAR_TEST_DATA_DIR) / "hps/goldens.safetensors");
+  ImageTextPair pair = ImageTextPair::load(kGoldens / "clip", at::kCPU, PictureProtocol::kHpsV2);
+  const auto texts = goldens.manifest.at("texts").get<std::vector<std::string>>();
+  const Tensor scores =
+      100 * pair.embed_pictures(goldens.pictures()).mm(pair.embed_texts(texts).t());
+  EXPECT_TRUE(is_close(scores, hps.tensor("scores"), {.atol = 1e-3, .rtol = 1e-4}));
+  // A wide picture is seen whole here, and cut in the model's own way.
+  EXPECT_FALSE(is_close(pair.embed_pictures(goldens.pictures()), goldens.embeddings("clip"),
+                        {.atol = 1e-2, .rtol = 1e-2}));
+  const ImageProcessor processor = ImageProcessor::hps_v2(32);
+  for (const std::string name : goldens.manifest.at("pictures"))
+    EXPECT_TRUE(is_close(processor.process(goldens.file.tensor("picture." + name)),
+                         hps.tensor("pixels." + name), kSameMathOtherOrder))
+        << name;
+}
+
 TEST(SelfSupervisedEncoder, EmbedsPicturesAsTransformersDoes) {
   const Goldens goldens;
   for (const std::string model : {"vit", "dinov2"}) {

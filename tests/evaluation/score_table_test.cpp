@@ -14,7 +14,12 @@ using test::expect_error;
 
 LabelledPicture picture(const std::string& method, const std::string& subject,
                         const std::string& style) {
-  return {.path = "x.png", .method = method, .subject = subject, .style = style, .prompt = {}};
+  return {.path = "x.png",
+          .method = method,
+          .subject = subject,
+          .style = style,
+          .prompt = {},
+          .seed = {}};
 }
 
 /// Two methods, three pairs; the first pair has two pictures.
@@ -30,42 +35,43 @@ struct Example {
 
 TEST(ScoreTable, CountsPairsNotPictures) {
   const Example example;
-  const ScoreTable table = tabulate(example.pictures, example.scores, std::nullopt);
+  const ScoreTable table = tabulate(in_pairs(example.pictures, example.scores));
   ASSERT_EQ(table.rows.size(), 2U);
   const TableRow& a = table.rows[0];
   EXPECT_EQ(a.method, "a");
   EXPECT_EQ(a.num_pictures, 4);
-  EXPECT_EQ(a.num_pairs, 3);
+  EXPECT_EQ(a.num_units, 3);
   const Estimate& estimate = a.estimates.at("clip_t");
   EXPECT_NEAR(estimate.mean, 0.5, 1e-12);  // of 0.2, 0.5, 0.8
-  ASSERT_TRUE(estimate.half_width);
-  EXPECT_NEAR(*estimate.half_width, 4.303 * 0.3 / std::sqrt(3.0), 1e-9);
+  ASSERT_TRUE(estimate.error);
+  EXPECT_NEAR(*estimate.error, 4.303 * 0.3 / std::sqrt(3.0), 1e-9);
   EXPECT_TRUE(table.differences.empty());
 }
 
 TEST(ScoreTable, ComparesMethodsPairByPair) {
   const Example example;
-  const ScoreTable table = tabulate(example.pictures, example.scores, "a");
+  const ScoreTable table = tabulate(in_pairs(example.pictures, example.scores), {.baseline = "a"});
   ASSERT_EQ(table.differences.size(), 1U);
   const Estimate& gain = table.differences[0].estimates.at("clip_t");
   EXPECT_NEAR(gain.mean, 0.1, 1e-12);  // of 0.1, 0, 0.2
-  EXPECT_NEAR(gain.half_width.value(), 4.303 * 0.1 / std::sqrt(3.0), 1e-9);
-  expect_error<ConfigError>([&] { tabulate(example.pictures, example.scores, "c"); },
-                            {"--baseline c", "a, b"});
+  EXPECT_NEAR(gain.error.value(), 4.303 * 0.1 / std::sqrt(3.0), 1e-9);
+  expect_error<ConfigError>(
+      [&] { tabulate(in_pairs(example.pictures, example.scores), {.baseline = "c"}); },
+      {"--baseline c", "a, b"});
 }
 
 TEST(ScoreTable, ComparesOnlyPairsThatBothHave) {
   Example example;
   example.pictures[6].subject = "u";
-  const ScoreTable table = tabulate(example.pictures, example.scores, "a");
+  const ScoreTable table = tabulate(in_pairs(example.pictures, example.scores), {.baseline = "a"});
   EXPECT_NEAR(table.differences[0].estimates.at("clip_t").mean, 0.05, 1e-12);
 }
 
 TEST(ScoreTable, HasNoIntervalForOnePair) {
-  const ScoreTable table = tabulate({picture("a", "s", "1"), picture("a", "s", "1")},
-                                    {{{"clip_t", 0.1}}, {{"clip_t", 0.3}}}, std::nullopt);
-  EXPECT_FALSE(table.rows[0].estimates.at("clip_t").half_width);
-  EXPECT_NE(markdown(table).find("| 0.200 |"), std::string::npos) << markdown(table);
+  const ScoreTable table = tabulate(in_pairs({picture("a", "s", "1"), picture("a", "s", "1")},
+                                             {{{"clip_t", 0.1}}, {{"clip_t", 0.3}}}));
+  EXPECT_FALSE(table.rows[0].estimates.at("clip_t").error);
+  EXPECT_NE(markdown({table}).find("| 0.200 |"), std::string::npos) << markdown({table});
 }
 
 TEST(ScoreTable, IntervalsOfManyPairsAreStudents) {
@@ -76,10 +82,51 @@ TEST(ScoreTable, IntervalsOfManyPairsAreStudents) {
     pictures.push_back(picture("a", std::to_string(i), "1"));
     scores.push_back({{"clip_t", i % 2}});
   }
-  const ScoreTable table = tabulate(pictures, scores, std::nullopt);
+  const ScoreTable table = tabulate(in_pairs(pictures, scores));
   const double deviation = std::sqrt(10.0 / 39);
-  EXPECT_NEAR(*table.rows[0].estimates.at("clip_t").half_width,
-              2.0227 * deviation / std::sqrt(40.0), 1e-4);
+  EXPECT_NEAR(*table.rows[0].estimates.at("clip_t").error, 2.0227 * deviation / std::sqrt(40.0),
+              1e-4);
+}
+
+/// Two repeats of three prompts, drawn by two methods; the second lacks one picture.
+std::vector<ScoredPicture> repeats() {
+  const double a[] = {0.2, 0.4, 0.6, 0.3, 0.5, 1.0}, b[] = {0.3, 0.4, 0.8, 0.3, 0.6};
+  std::vector<ScoredPicture> pictures;
+  const auto add = [&](const char* method, size_t i, double value) {
+    pictures.push_back({.method = method,
+                        .unit = std::to_string(i / 3),
+                        .twin = std::to_string(i),
+                        .scores = {{"correct_hands", value}}});
+  };
+  for (size_t i = 0; i < 6; ++i) add("a", i, a[i]);
+  for (size_t i = 0; i < 5; ++i) add("b", i, b[i]);
+  return pictures;
+}
+
+TEST(ScoreTable, OfRepeatsHasStandardErrors) {
+  const ScoreTable table = tabulate(repeats(), {.title = "All", .unit = Unit::kRepeat});
+  const Estimate& a = table.rows[0].estimates.at("correct_hands");
+  EXPECT_EQ(table.rows[0].num_units, 2);
+  EXPECT_NEAR(a.mean, 0.5, 1e-12);  // of 0.4 and 0.6
+  EXPECT_NEAR(a.error.value(), 0.1, 1e-12);
+  // Deviations of six values from 0.5: 0.3, 0.1, 0.1, 0.2, 0, 0.5.
+  EXPECT_NEAR(a.picture_error.value(), std::sqrt(0.40 / 5 / 6), 1e-12);
+  const std::string text = markdown({table});
+  EXPECT_NE(text.find("**All: Means over repeats"), std::string::npos) << text;
+  EXPECT_NE(text.find("| method | pictures | repeats | correct hands ↑ |"), std::string::npos)
+      << text;
+  EXPECT_NE(text.find("| a | 6 | 2 | 0.500 ± 0.100 (0.115) |"), std::string::npos) << text;
+}
+
+TEST(ScoreTable, OfRepeatsComparesTwins) {
+  const ScoreTable table = tabulate(repeats(), {.baseline = "a", .unit = Unit::kRepeat});
+  const Estimate& gain = table.differences[0].estimates.at("correct_hands");
+  // 0.1, 0, 0.2 in one repeat, 0, 0.1 in the other; the picture without a twin does not count.
+  EXPECT_NEAR(gain.mean, 0.075, 1e-12);
+  EXPECT_NEAR(gain.error.value(), 0.025, 1e-12);
+  EXPECT_NEAR(gain.picture_error.value(), std::sqrt(0.028 / 4 / 5), 1e-12);
+  EXPECT_NE(markdown({table}).find("| b | 5 | 2 | +0.075 ± 0.025 (0.037) |"), std::string::npos)
+      << markdown({table});
 }
 
 TEST(AddSummaries, AreMeansAndTheHarmonicMean) {
@@ -102,15 +149,15 @@ TEST(AddSummaries, AreMeansAndTheHarmonicMean) {
 }
 
 TEST(ScoreTable, WritesMarkdownAndHtml) {
-  const ScoreTable table = tabulate({picture("a|<b>", "s", "1"), picture("", "s", "1")},
-                                    {{{"truth_distance", 0.25}}, {{"clip_t", 0.5}}}, std::nullopt);
-  const std::string text = markdown(table);
+  const ScoreTable table = tabulate(in_pairs({picture("a|<b>", "s", "1"), picture("", "s", "1")},
+                                             {{{"truth_distance", 0.25}}, {{"clip_t", 0.5}}}));
+  const std::string text = markdown({table});
   EXPECT_NE(text.find("| method | pictures | pairs | CLIP-T ↑ | distance to truth ↓ |"),
             std::string::npos)
       << text;
   EXPECT_NE(text.find("| a&#124;<b> | 1 | 1 | – | 0.250 |"), std::string::npos) << text;
   EXPECT_NE(text.find("| none | 1 | 1 | 0.500 | – |"), std::string::npos) << text;
-  const std::string page = html(table);
+  const std::string page = html({table});
   EXPECT_TRUE(page.starts_with("<!doctype html>"));
   EXPECT_NE(page.find("<td>a|&#60;b&#62;</td>"), std::string::npos) << page;
   EXPECT_EQ(page.find("http"), std::string::npos);

@@ -1,6 +1,7 @@
 /// Which pictures a run wrote, and what each is meant to show.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@ struct LabelledPicture {
   std::string method;                 ///< how its LoRAs were merged; empty: they were not
   std::string subject, style;         ///< names; empty: none
   std::optional<std::string> prompt;  ///< nullopt: the picture carries no record of molar's
+  std::optional<int64_t> seed;        ///< nullopt: the record says none
 };
 
 /// What the names of the folders between a run's folder and a picture mean: "method/subject/style".
@@ -23,6 +25,9 @@ class PictureLayout {
   /// Throws ConfigError.
   static PictureLayout parse(std::string_view text);
 
+  /// Whether the layout says it: "method", "subject" or "style".
+  bool names(std::string_view label) const;
+
   /// Sets the labels that the layout names. `inside`: the picture's path below the run's folder.
   /// Throws InputError where the picture lies at another depth.
   void label(const std::filesystem::path& inside, LabelledPicture& picture) const;
@@ -31,11 +36,15 @@ class PictureLayout {
   std::vector<std::string> levels_;
 };
 
+/// Whether a picture that no layout labels must carry a record.
+enum class Records { kNeeded, kOptional };
+
 /// Every picture below the folders, in the order of their paths. Labels come from the record in the
 /// picture (LoRAs are named as their files are), and those that `layout` names from the folders.
-/// Throws InputError: no folder, no picture in it, a picture without a record where there is no
-/// layout, a broken record.
+/// Throws InputError: no folder, no picture in it, a picture without a record that needs one, a
+/// broken record.
 std::vector<LabelledPicture> find_pictures(const std::vector<std::filesystem::path>& run_folders,
-                                           const std::optional<PictureLayout>& layout);
+                                           const std::optional<PictureLayout>& layout,
+                                           Records records = Records::kNeeded);
 
 }  // namespace molar

@@ -29,13 +29,15 @@ struct ReferenceFolders {
 struct Encoders {
   ImageTextPair* image_text_pair = nullptr;
   SelfSupervisedEncoder* self_supervised = nullptr;
+  ImageTextPair* preference = nullptr;  ///< HPS v2
 };
 
 /// Of each picture, cosines of embeddings (DreamBooth, Ruiz et al. 2022, arXiv:2208.12242, section
 /// 4.2): `clip_i_subject`, `clip_i_style`, `dino_subject`, `dino_style` (means over the references
 /// of its subject and its style), `clip_t` (to its prompt), `truth_clip_i` and `truth_dino` (to its
-/// truth). What lacks its label, prompt, folder or encoder is left out. Throws InputError for a
-/// picture that cannot be read, a named subject or style without references, a missing truth.
+/// truth). `hps`: HPS v2 (Wu et al. 2023, arXiv:2306.09341), 100 times the cosine to the prompt.
+/// What lacks its label, prompt, folder or encoder is left out. Throws InputError for a picture
+/// that cannot be read, a named subject or style without references, a missing truth.
 std::vector<Scores> measure_likeness(const std::vector<LabelledPicture>& pictures,
                                      const Encoders& encoders, const ReferenceFolders& references,
                                      ProgressSink& progress, const CancellationToken& cancellation);

@@ -14,12 +14,19 @@
 
 namespace molar {
 
+/// How pictures become what CLIP sees.
+enum class PictureProtocol {
+  kOwn,    ///< as the model's folder says
+  kHpsV2,  ///< as HPS v2 does, whatever the folder says
+};
+
 /// A CLIPModel folder as transformers writes it: config.json, model.safetensors,
 /// preprocessor_config.json and a tokenizer. Embeddings have length 1; their products are cosines.
 class ImageTextPair {
  public:
   /// Throws FileError.
-  static ImageTextPair load(const std::filesystem::path& folder, at::Device device);
+  static ImageTextPair load(const std::filesystem::path& folder, at::Device device,
+                            PictureProtocol protocol = PictureProtocol::kOwn);
 
   /// uint8 [H, W, 3] each, of any size: [N, D], float32 on the CPU.
   Tensor embed_pictures(const std::vector<Tensor>& pictures);
