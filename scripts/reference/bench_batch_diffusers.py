@@ -8,12 +8,7 @@ import sys
 
 import torch
 
-
-def peak_memory_bytes() -> int:
-    for row in open("/proc/self/status"):
-        if row.startswith("VmHWM"):
-            return int(row.split()[1]) * 1024
-    raise SystemExit("/proc/self/status has no VmHWM")
+from process_memory import peak_memory_bytes
 
 
 def main() -> int:

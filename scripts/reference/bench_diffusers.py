@@ -14,17 +14,12 @@ import sys  # noqa: E402
 
 import torch  # noqa: E402
 
+from process_memory import peak_memory_bytes  # noqa: E402
+
 
 def now() -> float:
     """Seconds since this process started, exact to a clock tick (10 ms)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - PROCESS_START
-
-
-def peak_memory_bytes() -> int:
-    for row in open("/proc/self/status"):
-        if row.startswith("VmHWM"):
-            return int(row.split()[1]) * 1024
-    raise SystemExit("/proc/self/status has no VmHWM")
 
 
 def main() -> int:
