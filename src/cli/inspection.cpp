@@ -16,6 +16,7 @@
 #include "molar/adapters/merge/merge_coefficients.h"
 #include "molar/adapters/mole/expert_set.h"
 #include "molar/core/error.h"
+#include "molar/core/failure.h"
 #include "molar/evaluation/human_judges.h"
 #include "molar/io/checkpoint.h"
 #include "molar/io/file.h"

@@ -25,6 +25,11 @@ Failure describe(const c10::Error& error) {
 
 }  // namespace
 
+FileError as_file_error(const std::filesystem::filesystem_error& error) {
+  return FileError(
+      fmt::format("cannot access '{}': {}", error.path1().string(), error.code().message()));
+}
+
 Failure describe_failure(const std::exception_ptr& exception) {
   try {
     std::rethrow_exception(exception);
@@ -35,8 +40,8 @@ Failure describe_failure(const std::exception_ptr& exception) {
   } catch (const std::bad_alloc&) {
     return {ExitCode::kMemory, fmt::format("out of memory; {}", kLessMemory)};
   } catch (const std::filesystem::filesystem_error& error) {
-    return {ExitCode::kFile,
-            fmt::format("cannot access '{}': {}", error.path1().string(), error.code().message())};
+    const FileError ours = as_file_error(error);
+    return {ours.exit_code(), ours.what()};
   } catch (const std::exception& error) {
     return {ExitCode::kOther, error.what()};
   }

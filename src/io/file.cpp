@@ -62,9 +62,4 @@ std::string file_state(const std::filesystem::path& path) {
   return state;
 }
 
-FileError as_file_error(const std::filesystem::filesystem_error& error) {
-  return FileError(
-      fmt::format("cannot access '{}': {}", error.path1().string(), error.code().message()));
-}
-
 }  // namespace molar

@@ -34,8 +34,4 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 /// there is none.
 std::string file_state(const std::filesystem::path& path);
 
-/// What <filesystem> throws (a loop of links, a name that is too long, a folder that may not be
-/// entered), as one of our lines. Whoever ends an operation on files of the user's choice calls it.
-FileError as_file_error(const std::filesystem::filesystem_error& error);
-
 }  // namespace molar
