@@ -16,7 +16,7 @@ struct SharedParts {
 };
 
 SharedParts shared_parts(const GenerationRequest& r) {
-  return {.adapters = GenerationRequest{.adapters = r.adapters}.to_json().dump(),
+  return {.adapters = adapters_key(r),
           .experts = GenerationRequest{.mole = r.mole}.to_json().dump(),
           .kind = Json{GenerationRequest{.sampler = r.sampler,
                                          .num_steps = r.num_steps,
@@ -30,14 +30,7 @@ SharedParts shared_parts(const GenerationRequest& r) {
                            .to_json(),
                        r.guidance_scale > 1}
                       .dump(),
-          .prompts = GenerationRequest{.prompt = r.prompt,
-                                       .negative_prompt = r.negative_prompt,
-                                       .prompt_2 = r.prompt_2,
-                                       .negative_prompt_2 = r.negative_prompt_2,
-                                       .prompt_syntax = r.prompt_syntax,
-                                       .clip_skip = r.clip_skip}
-                         .to_json()
-                         .dump()};
+          .prompts = texts_key(r)};
 }
 
 /// Numbers texts in the order of their first appearance.

@@ -381,4 +381,19 @@ Checkpoint open_model(const ModelRequest& request) {
                                          .prediction_type = request.prediction_type});
 }
 
+std::string adapters_key(const GenerationRequest& request) {
+  return GenerationRequest{.adapters = request.adapters}.to_json().dump();
+}
+
+std::string texts_key(const GenerationRequest& request) {
+  return GenerationRequest{.prompt = request.prompt,
+                           .negative_prompt = request.negative_prompt,
+                           .prompt_2 = request.prompt_2,
+                           .negative_prompt_2 = request.negative_prompt_2,
+                           .prompt_syntax = request.prompt_syntax,
+                           .clip_skip = request.clip_skip}
+      .to_json()
+      .dump();
+}
+
 }  // namespace molar

@@ -150,7 +150,7 @@ class StableDiffusionPipeline::Impl {
   struct LoadedUNet {
     UNet2DConditionModel model{nullptr};
     std::unique_ptr<FusedLoras> fused;
-    std::string fused_state;  // adapter_key of what is fused
+    std::string fused_state;  // adapters_key of what is fused
     std::unique_ptr<SampledExperts> experts;
     std::string experts_state;  // what MoleExperts' key was, and whether gates are recorded
 
@@ -169,8 +169,7 @@ class StableDiffusionPipeline::Impl {
     std::vector<std::unique_ptr<FusedLoras>> fused;
     std::string state;
   };
-  static std::string adapter_key(const GenerationRequest& request);
-  /// The same, empty where no LoRA acts on a text encoder.
+  /// adapters_key, empty where no LoRA acts on a text encoder.
   std::string encoder_key(const Plan& plan) const;
   std::shared_ptr<const AdapterStack> merged(const GenerationRequest& request);
   /// Loaded where `unet` (`encoders`) is empty, and made to hold the plan's LoRAs and experts.
@@ -225,7 +224,7 @@ class StableDiffusionPipeline::Impl {
 
   LoraFiles files_;
   ExpertFiles expert_files_;
-  LruCache<AdapterStack> merges_;         // by adapter_key
+  LruCache<AdapterStack> merges_;         // by adapters_key
   LruCache<TextConditioning> encodings_;  // by text and encoder_key
   // Only with keep_loaded.
   LoadedUNet unet_;
@@ -317,20 +316,16 @@ StableDiffusionPipeline::Impl::Plan StableDiffusionPipeline::Impl::make_plan(
   return plan;
 }
 
-std::string StableDiffusionPipeline::Impl::adapter_key(const GenerationRequest& request) {
-  return GenerationRequest{.adapters = request.adapters}.to_json().dump();
-}
-
 std::string StableDiffusionPipeline::Impl::encoder_key(const Plan& plan) const {
   return std::ranges::any_of(encoder_names_,
                              [&](const auto& name) { return plan.adapters->acts_on(name); })
-             ? adapter_key(plan.request)
+             ? adapters_key(plan.request)
              : "";
 }
 
 std::shared_ptr<const AdapterStack> StableDiffusionPipeline::Impl::merged(
     const GenerationRequest& request) {
-  const std::string key = adapter_key(request);
+  const std::string key = adapters_key(request);
   if (auto kept = merges_.find(key)) return kept;
   auto stack = std::make_shared<const AdapterStack>(
       open_adapters(request.adapters, skeleton_.layers(), files_), skeleton_.layers());
@@ -422,7 +417,7 @@ void StableDiffusionPipeline::Impl::prepare(LoadedUNet& unet, const Plan& plan,
                                             bool record_gates) const {
   const bool is_new = !unet.model;
   if (is_new) unet.model = load_unet(checkpoint_.component("unet"), compute());
-  const std::string fused = plan.adapters->acts_on("unet") ? adapter_key(plan.request) : "";
+  const std::string fused = plan.adapters->acts_on("unet") ? adapters_key(plan.request) : "";
   if (is_new || unet.fused_state != fused) {
     if (unet.fused) unet.fused->detach();
     unet.fused.reset();
@@ -449,15 +444,7 @@ TextConditioning StableDiffusionPipeline::Impl::encode(const Plan& plan,
   const TextConditioningOptions options{.is_sdxl = is_sdxl(),
                                         .with_negative = uses_guidance(request),
                                         .zeros_for_absent_negative = zeros_for_absent_negative_};
-  const std::string key = Json{GenerationRequest{.prompt = request.prompt,
-                                                 .negative_prompt = request.negative_prompt,
-                                                 .prompt_2 = request.prompt_2,
-                                                 .negative_prompt_2 = request.negative_prompt_2,
-                                                 .prompt_syntax = request.prompt_syntax,
-                                                 .clip_skip = request.clip_skip}
-                                   .to_json(),
-                               options.with_negative, encoder_key(plan)}
-                              .dump();
+  const std::string key = Json{texts_key(request), options.with_negative, encoder_key(plan)}.dump();
   if (const auto kept = encodings_.find(key)) return *kept;
 
   LoadedEncoders own;

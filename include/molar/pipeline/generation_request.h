@@ -130,4 +130,9 @@ struct GenerationRequest {
   static GenerationRequest from_json(const Json& json);
 };
 
+/// Equal where two requests name the same LoRAs, merged in the same way.
+std::string adapters_key(const GenerationRequest& request);
+/// Equal where two requests have the same texts, read in the same way.
+std::string texts_key(const GenerationRequest& request);
+
 }  // namespace molar
