@@ -243,7 +243,7 @@ void run_eval(const EvalOptions& given, const LogSession&) {
   if (o.human)
     judges.emplace(HumanJudges::load(*o.human, parse_device(o.machine.device.value_or("auto"))));
   std::vector<Scores> scores = measure(o, pictures, *progress, cancellation);
-  if (judges) judge_humans_(prompted, *judges, pictures, scores, *progress, cancellation);
+  if (judges) judge_humans(prompted, *judges, pictures, scores, *progress, cancellation);
   const std::vector<ScoreTable> tables =
       prompts ? prompt_tables(in_repeats(pictures, prompted, scores), prompted, o.baseline)
               : std::vector{tabulate(in_pairs(pictures, scores), {.baseline = o.baseline})};

@@ -59,9 +59,9 @@ std::vector<PromptedPicture> match_prompts(const PromptSet& prompts,
   return prompted;
 }
 
-void judge_humans_(std::vector<PromptedPicture>& prompted, const HumanJudges& judges,
-                   const std::vector<LabelledPicture>& pictures, std::vector<Scores>& scores,
-                   ProgressSink& progress, const CancellationToken& cancellation) {
+void judge_humans(std::vector<PromptedPicture>& prompted, const HumanJudges& judges,
+                  const std::vector<LabelledPicture>& pictures, std::vector<Scores>& scores,
+                  ProgressSink& progress, const CancellationToken& cancellation) {
   for (size_t i = 0; i < pictures.size(); ++i)
     if (!prompted[i].row->kind)
       throw InputError(fmt::format("'{}': --human needs a 'kind' in its row (prompt '{}')",

@@ -35,9 +35,9 @@ std::vector<PromptedPicture> match_prompts(const PromptSet& prompts,
 
 /// Asks the judges, and adds what follows to `scores`. Throws InputError for a picture whose row
 /// does not say what it shows, or of another size than the judges know.
-void judge_humans_(std::vector<PromptedPicture>& prompted, const HumanJudges& judges,
-                   const std::vector<LabelledPicture>& pictures, std::vector<Scores>& scores,
-                   ProgressSink& progress, const CancellationToken& cancellation);
+void judge_humans(std::vector<PromptedPicture>& prompted, const HumanJudges& judges,
+                  const std::vector<LabelledPicture>& pictures, std::vector<Scores>& scores,
+                  ProgressSink& progress, const CancellationToken& cancellation);
 
 /// For tables: pictures of one repeat belong together, those of one prompt and seed are twins.
 std::vector<ScoredPicture> in_repeats(const std::vector<LabelledPicture>& pictures,

@@ -85,8 +85,7 @@ void add_cell(PromptRow& row, PromptCell cell, const std::string& source) {
                               place(source, cell.position), cell.key, known->position.column);
 }
 
-// ---- CSV
-// ------------------------------------------------------------------------------------------
+// ---- CSV ----
 
 std::vector<PromptCell> read_header(const CsvRow& row, const std::string& source) {
   std::vector<PromptCell> columns;
@@ -131,8 +130,7 @@ void read_csv(std::string_view text, PromptList& list) {
     list.rows.push_back(read_csv_row(rows[i], list.columns, list.source));
 }
 
-// ---- lines
-// ----------------------------------------------------------------------------------------
+// ---- lines ----
 
 template <typename Read>
 void for_each_line(std::string_view text, const Read& read) {
