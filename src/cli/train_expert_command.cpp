@@ -50,9 +50,8 @@ CLI::App* register_train_expert(CLI::App& group, TrainExpertOptions& o) {
   expert.value("--rank", o.rank, "N", fmt::format("Rank of each layer's change ({})", kRank));
   expert.value("--alpha", o.alpha, "X",
                "The change is scaled by alpha / rank (a quarter of the rank for face, else half)");
-  register_picture_training(
-      *app, o.training,
-      {"the expert is", "DIR", "Folder of the experts: NAME.safetensors is written into it"});
+  register_picture_training(*app, o.training, "the expert is trained in",
+                            {"DIR", "Folder of the experts: NAME.safetensors is written into it"});
   OptionBinder output(*app, "Output");
   output.value("--save-dtype", o.save_dtype, "f32|f16|bf16", "Type of its tensors (f32)");
   return app;

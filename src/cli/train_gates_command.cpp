@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <sstream>
-
 #include "molar/adapters/mole/expert_set.h"
 #include "molar/core/error.h"
 #include "molar/io/safetensors.h"
@@ -15,15 +13,6 @@ namespace molar::cli {
 namespace fs = std::filesystem;
 namespace {
 
-std::vector<std::string> parse_experts(const std::vector<std::string>& lists) {
-  std::vector<std::string> experts;
-  for (const std::string& list : lists) {
-    std::istringstream names(list);
-    for (std::string name; std::getline(names, name, ',');) experts.push_back(name);
-  }
-  return experts;
-}
-
 GateTrainingOptions resolve_training(const TrainGatesOptions& o) {
   GateTrainingOptions t;
   take_picture_training(o.training, t);
@@ -33,7 +22,7 @@ GateTrainingOptions resolve_training(const TrainGatesOptions& o) {
   }
   for (const fs::path& folder : o.instance_images)
     t.pictures.push_back({folder, o.instance_prompt});
-  if (!o.experts.empty()) t.experts = parse_experts(o.experts);
+  if (!o.experts.empty()) t.experts = comma_separated(o.experts);
   if (o.gates) t.learnt = parse_learnt_gates(*o.gates);
   t.validate();
   return t;
@@ -66,8 +55,8 @@ CLI::App* register_train_gates(CLI::App& group, TrainGatesOptions& o) {
   experts.value("--gates", o.gates, "both|local|global",
                 "Which gates are learnt; the others stay open: ablations (both)");
   register_picture_training(
-      *app, o.training,
-      {"the gates are", "DIR",
+      *app, o.training, "the gates are trained in",
+      {"DIR",
        "Folder with NAME.safetensors of every expert: gates.safetensors is written into it"});
   return app;
 }
@@ -86,13 +75,13 @@ void run_train_gates(const TrainGatesOptions& o, const LogSession& log) {
   const GateTrainingOptions options = resolve_training(o);
   SampleDrawer samples(o.training, options, options.folder / "samples" / "gates",
                        o.instance_prompt);
-  run_picture_training(
-      o.training, options, fmt::format("gates of '{}'", options.folder.string()), log,
-      [&](const Checkpoint& checkpoint, const TrainingContext& context,
-          const CancellationToken& cancellation) {
+  run_training_command(
+      o.training,
+      {fmt::format("gates of '{}'", options.folder.string()), options.compute, options.seed}, log,
+      [&](const Checkpoint& checkpoint, const TrainingContext& context) {
         return train_gates(options, checkpoint, context,
                            [&](int64_t step, const LoraFileContent& gates) {
-                             samples.draw(step, cancellation,
+                             samples.draw(step, context.cancellation,
                                           [&](const fs::path& stem, GenerationRequest& request) {
                                             write_set(stem, options, gates);
                                             request.mole.folder = stem;

@@ -79,9 +79,10 @@ void run_train_hypernet(const TrainHypernetOptions& o, const LogSession& log) {
   options.constant = o.constant;
   take_merge_training(o.training, options.run);
   options.validate();
-  run_merge_training(
-      o.training, options.run,
-      fmt::format("to merge '{}' with '{}'", options.subjects.string(), options.styles.string()),
+  run_training_command(
+      o.training,
+      {fmt::format("to merge '{}' with '{}'", options.subjects.string(), options.styles.string()),
+       options.run.compute, options.run.seed},
       log, [&](const Checkpoint& checkpoint, const TrainingContext& context) {
         return train_hypernet(options, checkpoint, context);
       });

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <sstream>
-
 #include "molar/core/error.h"
 #include "molar/io/safetensors.h"
 #include "molar/training/lora_training.h"
@@ -13,16 +11,6 @@
 namespace molar::cli {
 namespace fs = std::filesystem;
 namespace {
-
-/// {"attention,feed-forward", "text-encoder"} -> three targets.
-std::set<LoraTarget> parse_targets(const std::vector<std::string>& lists) {
-  std::set<LoraTarget> targets;
-  for (const std::string& list : lists) {
-    std::istringstream names(list);
-    for (std::string name; std::getline(names, name, ',');) targets.insert(parse_lora_target(name));
-  }
-  return targets;
-}
 
 std::optional<PictureSource> class_pictures(const TrainLoraOptions& o) {
   if (o.class_images) return PictureSource{*o.class_images, o.class_prompt};
@@ -41,7 +29,9 @@ LoraTrainingOptions resolve_training(const TrainLoraOptions& o) {
   take(o.prior_weight, t.prior_weight);
   take(o.rank, t.rank);
   take(o.alpha, t.alpha);
-  if (!o.targets.empty()) t.targets = parse_targets(o.targets);
+  if (!o.targets.empty()) t.targets.clear();
+  for (const std::string& name : comma_separated(o.targets))
+    t.targets.insert(parse_lora_target(name));
   if (o.format) t.format = parse_lora_format(*o.format);
   if (o.save_dtype) t.save_dtype = parse_save_dtype(*o.save_dtype);
   t.validate();
@@ -68,8 +58,8 @@ CLI::App* register_train_lora(CLI::App& group, TrainLoraOptions& o) {
   lora.list("--target", o.targets, "NAME,...",
             fmt::format("Layers to change: {}; repeatable (attention)",
                         fmt::join(lora_target_names(), ", ")));
-  register_picture_training(*app, o.training,
-                            {"the LoRA is", "FILE", "The LoRA, a .safetensors file"});
+  register_picture_training(*app, o.training, "the LoRA is trained in",
+                            {"FILE", "The LoRA, a .safetensors file"});
   OptionBinder output(*app, "Output");
   output.value("--format", o.format, "kohya|diffusers", "Names of its tensors (kohya)");
   output.value("--save-dtype", o.save_dtype, "f32|f16|bf16", "Type of its tensors (f32)");
@@ -96,19 +86,20 @@ at::ScalarType parse_save_dtype(const std::string& name) {
 
 void run_lora_training(const PictureTrainingFlags& flags, const LoraTrainingOptions& options,
                        SampleDrawer& samples, const LogSession& log) {
-  run_picture_training(
-      flags, options, fmt::format("from '{}'", options.instance.folder.string()), log,
-      [&](const Checkpoint& checkpoint, const TrainingContext& context,
-          const CancellationToken& cancellation) {
-        return train_lora(
-            options, checkpoint, context, [&](int64_t step, const LoraFileContent& lora) {
-              samples.draw(
-                  step, cancellation, [&](const fs::path& stem, GenerationRequest& request) {
-                    const fs::path file = stem.string() + ".safetensors";
-                    write_safetensors(file, OnExist::kOverwrite, lora.tensors, lora.metadata);
-                    request.adapters.loras = {{file, 1.0}};
-                  });
-            });
+  run_training_command(
+      flags,
+      {fmt::format("from '{}'", options.instance.folder.string()), options.compute, options.seed},
+      log, [&](const Checkpoint& checkpoint, const TrainingContext& context) {
+        return train_lora(options, checkpoint, context,
+                          [&](int64_t step, const LoraFileContent& lora) {
+                            samples.draw(step, context.cancellation,
+                                         [&](const fs::path& stem, GenerationRequest& request) {
+                                           const fs::path file = stem.string() + ".safetensors";
+                                           write_safetensors(file, OnExist::kOverwrite,
+                                                             lora.tensors, lora.metadata);
+                                           request.adapters.loras = {{file, 1.0}};
+                                         });
+                          });
       });
 }
 

@@ -45,12 +45,13 @@ void run_train_ziplora(const TrainZiploraOptions& o, const LogSession& log) {
   options.style.pictures.prompt = o.style_prompt;
   take_merge_training(o.training, options.run);
   options.validate();
-  run_merge_training(o.training, options.run,
-                     fmt::format("to merge '{}' and '{}'", options.subject.file.string(),
-                                 options.style.file.string()),
-                     log, [&](const Checkpoint& checkpoint, const TrainingContext& context) {
-                       return train_ziplora(options, checkpoint, context);
-                     });
+  run_training_command(o.training,
+                       {fmt::format("to merge '{}' and '{}'", options.subject.file.string(),
+                                    options.style.file.string()),
+                        options.run.compute, options.run.seed},
+                       log, [&](const Checkpoint& checkpoint, const TrainingContext& context) {
+                         return train_ziplora(options, checkpoint, context);
+                       });
 }
 
 }  // namespace molar::cli

@@ -24,21 +24,21 @@ void report_step(const TrainingStep& step) {
   write_result_line(line.dump());
 }
 
-void report_outcome(const TrainingOutcome& outcome, bool json,
+void report_outcome(const TrainingResult& result, bool json,
                     const std::vector<std::string>& warnings) {
-  if (outcome.already_finished)
+  if (result.already_finished)
     spdlog::info("'{}' is finished: an earlier run took its {} steps; nothing to do",
-                 outcome.path.string(), outcome.num_steps);
+                 result.path.string(), result.num_steps);
   if (!json) {
-    write_result_line(outcome.path.string());
+    write_result_line(result.path.string());
     return;
   }
   write_result_line(Json{
       {"schema", kSchema},
-      {"path", outcome.path.string()},
-      {"skipped", outcome.already_finished},
-      {"steps", outcome.num_steps},
-      {"sha256", sha256_safetensors_data(outcome.path)},
+      {"path", result.path.string()},
+      {"skipped", result.already_finished},
+      {"steps", result.num_steps},
+      {"sha256", sha256_safetensors_data(result.path)},
       {"warnings",
        warnings}}.dump(-1, ' ', false, Json::error_handler_t::replace));
 }

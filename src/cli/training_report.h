@@ -13,15 +13,8 @@ namespace molar::cli {
 /// step's terms under their names}
 void report_step(const TrainingStep& step);
 
-/// What a training came to.
-struct TrainingOutcome {
-  std::filesystem::path path;
-  bool already_finished = false;
-  int64_t num_steps = 0;
-};
-
 /// The path, or with `json` one object.
-void report_outcome(const TrainingOutcome& outcome, bool json,
+void report_outcome(const TrainingResult& result, bool json,
                     const std::vector<std::string>& warnings);
 
 }  // namespace molar::cli

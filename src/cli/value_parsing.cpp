@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -201,6 +202,15 @@ Shard parse_value(const std::string& option, const std::string& text) {
   if (!index || !count || *index < 0 || *index >= *count)
     refuse(option, text, "I/N with 0 <= I < N, such as 0/4 for the first of four");
   return {*index, *count};
+}
+
+std::vector<std::string> comma_separated(const std::vector<std::string>& lists) {
+  std::vector<std::string> names;
+  for (const std::string& list : lists) {
+    std::istringstream parts(list);
+    for (std::string name; std::getline(parts, name, ',');) names.push_back(name);
+  }
+  return names;
 }
 
 }  // namespace molar::cli

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "molar/core/atomic_file.h"
 #include "molar/io/prompt_list.h"
@@ -56,5 +57,8 @@ PromptListFormat parse_value(const std::string& option, const std::string& text)
 /// I/N, 0 <= I < N.
 template <>
 Shard parse_value(const std::string& option, const std::string& text);
+
+/// {"face,hand", "foot"} -> {"face", "hand", "foot"}
+std::vector<std::string> comma_separated(const std::vector<std::string>& lists);
 
 }  // namespace molar::cli

@@ -27,8 +27,8 @@ Json describe_experts(const std::vector<Expert>& experts) {
 
 }  // namespace
 
-PictureTrainingResult train_gates(const GateTrainingOptions& options, const Checkpoint& checkpoint,
-                                  const TrainingContext& context, const SampleSink& on_sample) {
+TrainingResult train_gates(const GateTrainingOptions& options, const Checkpoint& checkpoint,
+                           const TrainingContext& context, const SampleSink& on_sample) {
   options.validate();
   const LayerSkeleton skeleton(checkpoint);
   const std::vector<Expert> experts =
@@ -53,10 +53,9 @@ PictureTrainingResult train_gates(const GateTrainingOptions& options, const Chec
     return file;
   };
   run_picture_training(trainer, files, options, context, content, on_sample);
-  PictureTrainingResult result{
-      .path = options.output,
-      .num_steps = trainer.num_steps_done(),
-      .num_layers = static_cast<int64_t>(experts.front().weights.layers.size())};
+  TrainingResult result{.path = options.output,
+                        .num_steps = trainer.num_steps_done(),
+                        .num_layers = static_cast<int64_t>(experts.front().weights.layers.size())};
   for (const auto& [name, values] : trainer.learnt().parameters())
     result.num_parameters += values.numel();
   return result;

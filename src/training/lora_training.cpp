@@ -15,8 +15,8 @@ TrainingPictures list_all_pictures(const LoraTrainingOptions& options) {
 
 }  // namespace
 
-PictureTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
-                                 const TrainingContext& context, const SampleSink& on_sample) {
+TrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
+                          const TrainingContext& context, const SampleSink& on_sample) {
   options.validate();
   const TrainingPictures pictures = list_all_pictures(options);
   const Json description = describe_run(options, checkpoint, pictures);

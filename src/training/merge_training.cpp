@@ -12,7 +12,7 @@
 namespace molar {
 namespace {
 
-MergeTrainingResult finished_before(const RunFiles& files, const MergeTrainingOptions& options) {
+TrainingResult finished_before(const RunFiles& files, const MergeTrainingOptions& options) {
   files.remove_checkpoint();
   return {.path = options.output, .already_finished = true, .num_steps = files.num_steps_taken()};
 }
@@ -29,8 +29,8 @@ void refuse_inputs_as_output(const std::filesystem::path& output,
 
 }  // namespace
 
-MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoint& checkpoint,
-                                  const TrainingContext& context) {
+TrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoint& checkpoint,
+                             const TrainingContext& context) {
   options.validate();
   const LayerSkeleton skeleton(checkpoint);
   const std::vector<ListedLora> pair{
@@ -53,8 +53,8 @@ MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoin
   return {.path = options.run.output, .num_steps = trainer.num_steps_done()};
 }
 
-MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpoint& checkpoint,
-                                   const TrainingContext& context) {
+TrainingResult train_hypernet(const HypernetOptions& options, const Checkpoint& checkpoint,
+                              const TrainingContext& context) {
   options.validate();
   const LayerSkeleton skeleton(checkpoint);
   const auto list = [&](const std::filesystem::path& folder, const char* option) {

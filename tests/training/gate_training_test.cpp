@@ -130,7 +130,7 @@ class GateRun {
     options.folder = folder.path();
     options.output = folder / kGatesFile;
   }
-  PictureTrainingResult go() {
+  TrainingResult go() {
     NoProgress progress;
     CancellationToken cancellation;
     steps.clear();
@@ -158,7 +158,7 @@ class GateRun {
 TEST(GateTraining, WritesGatesThatMakeASetOfTheFolder) {
   GateRun run;
   run.options.sample_every = 2;
-  const PictureTrainingResult result = run.go();
+  const TrainingResult result = run.go();
   EXPECT_EQ(result.path, run.folder / kGatesFile);
   EXPECT_EQ(run.samples, (std::vector<int64_t>{2, 4, 5}));
   const ExpertSet set = run.set();

@@ -17,7 +17,7 @@ class TrainingRun {
  public:
   TrainingRun() { options.output = folder / "dog.safetensors"; }
 
-  PictureTrainingResult go() {
+  TrainingResult go() {
     NoProgress progress;
     CancellationToken cancellation;
     steps.clear();
@@ -50,7 +50,7 @@ class TrainingRun {
 TEST(LoraTraining, WritesALoraThatFitsAndSaysWhatItIs) {
   TrainingRun run;
   run.options.targets.insert(LoraTarget::kTextEncoder);
-  const PictureTrainingResult result = run.go();
+  const TrainingResult result = run.go();
   EXPECT_EQ(result.path, run.options.output);
   EXPECT_FALSE(result.already_finished);
   EXPECT_EQ(run.steps.size(), 6U);
@@ -90,7 +90,7 @@ TEST(LoraTraining, AFinishedRunDoesNothing) {
   run.go();
   const std::string before = run.digest();
   run.folder.file("dog.checkpoint.safetensors", "left by a kill between the two files");
-  const PictureTrainingResult again = run.go();
+  const TrainingResult again = run.go();
   EXPECT_TRUE(again.already_finished);
   EXPECT_TRUE(run.steps.empty());
   EXPECT_EQ(run.digest(), before);

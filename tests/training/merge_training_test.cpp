@@ -244,7 +244,7 @@ TEST_F(MergeTrainersTest, RefusePairsWithNothingToWeigh) {
 /// A whole training in a folder of its own, told when to die.
 template <typename Options>
 struct WholeRun {
-  using Train = MergeTrainingResult (*)(const Options&, const Checkpoint&, const TrainingContext&);
+  using Train = TrainingResult (*)(const Options&, const Checkpoint&, const TrainingContext&);
   WholeRun(Train train_function, Options run_options)
       : train(train_function), options(std::move(run_options)) {
     options.run.output = folder / "out.safetensors";
@@ -252,7 +252,7 @@ struct WholeRun {
     options.run.checkpoint_every = 1;
   }
 
-  MergeTrainingResult go() {
+  TrainingResult go() {
     NoProgress progress;
     CancellationToken cancellation;
     steps.clear();
@@ -302,7 +302,7 @@ HypernetOptions hypernet_options(const TempFolder& folder) {
 template <typename Options>
 void expect_resumes(typename WholeRun<Options>::Train train, const Options& options) {
   WholeRun<Options> whole(train, options), killed(train, options);
-  const MergeTrainingResult result = whole.go();
+  const TrainingResult result = whole.go();
   EXPECT_EQ(whole.steps, (std::vector<int64_t>{1, 2, 3, 4}));
   EXPECT_EQ(result.num_steps, 4);
   EXPECT_FALSE(fs::exists(checkpoint_path(whole.options.run.output)));
@@ -319,7 +319,7 @@ void expect_resumes(typename WholeRun<Options>::Train train, const Options& opti
   EXPECT_EQ(killed.steps, (std::vector<int64_t>{4}));
   EXPECT_EQ(read_bytes(killed.options.run.output), read_bytes(whole.options.run.output));
 
-  const MergeTrainingResult finished = killed.go();
+  const TrainingResult finished = killed.go();
   EXPECT_TRUE(finished.already_finished);
   EXPECT_EQ(finished.num_steps, 4) << "as the file says";
   EXPECT_TRUE(killed.steps.empty());

@@ -10,7 +10,7 @@ namespace molar {
 
 /// See Note [Resuming] in picture_training.h. Throws as train_lora, and FitError for experts that
 /// do not fit the model or each other.
-PictureTrainingResult train_gates(const GateTrainingOptions& options, const Checkpoint& checkpoint,
-                                  const TrainingContext& context, const SampleSink& on_sample);
+TrainingResult train_gates(const GateTrainingOptions& options, const Checkpoint& checkpoint,
+                           const TrainingContext& context, const SampleSink& on_sample);
 
 }  // namespace molar

@@ -11,7 +11,7 @@ namespace molar {
 /// See Note [Resuming]. Throws ConfigError: options, or the name belongs to another run;
 /// InputError: pictures; FileError; PictureError: NaN; StoppedError after a cancellation, with a
 /// checkpoint written.
-PictureTrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
-                                 const TrainingContext& context, const SampleSink& on_sample);
+TrainingResult train_lora(const LoraTrainingOptions& options, const Checkpoint& checkpoint,
+                          const TrainingContext& context, const SampleSink& on_sample);
 
 }  // namespace molar

@@ -8,20 +8,14 @@
 
 namespace molar {
 
-struct MergeTrainingResult {
-  std::filesystem::path path;
-  bool already_finished = false;  ///< an earlier run did everything; nothing was done now
-  int64_t num_steps = 0;          ///< that were taken; fewer than asked for where it ended early
-};
-
 /// Writes coefficients of the two files: see MergeCoefficients. Throws ConfigError, InputError,
 /// FileError, FitError, PictureError: NaN; StoppedError after a cancellation, with a checkpoint
 /// written.
-MergeTrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoint& checkpoint,
-                                  const TrainingContext& context);
+TrainingResult train_ziplora(const ZiploraOptions& options, const Checkpoint& checkpoint,
+                             const TrainingContext& context);
 
 /// Writes a hypernetwork in the published layout. Throws as train_ziplora.
-MergeTrainingResult train_hypernet(const HypernetOptions& options, const Checkpoint& checkpoint,
-                                   const TrainingContext& context);
+TrainingResult train_hypernet(const HypernetOptions& options, const Checkpoint& checkpoint,
+                              const TrainingContext& context);
 
 }  // namespace molar

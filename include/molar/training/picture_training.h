@@ -13,13 +13,6 @@ namespace molar {
 /// Each --sample-every steps and after the last: the result as it would be written now.
 using SampleSink = std::function<void(int64_t step, const LoraFileContent&)>;
 
-struct PictureTrainingResult {
-  std::filesystem::path path;
-  bool already_finished = false;  ///< an earlier run did everything; nothing was done now
-  int64_t num_steps = 0;
-  int64_t num_layers = 0, num_parameters = 0;
-};
-
 /// "dog.safetensors" -> "dog.checkpoint.safetensors": where an unfinished training keeps what it
 /// learnt, moments and step, until the result is written.
 ///

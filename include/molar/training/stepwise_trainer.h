@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -37,6 +38,14 @@ class StepwiseTrainer {
   virtual StateDict state() const = 0;
   /// Throws FileError where the state is another training's.
   virtual void restore(const StateDict& state, int64_t num_steps_done) = 0;
+};
+
+/// What a training came to.
+struct TrainingResult {
+  std::filesystem::path path;
+  bool already_finished = false;  ///< an earlier run did everything; nothing was done now
+  int64_t num_steps = 0;          ///< that were taken; fewer than asked for where it ended early
+  int64_t num_layers = 0, num_parameters = 0;  ///< of what is learnt from pictures; 0: not counted
 };
 
 /// What a training tells while it runs. All must outlive the call.
