@@ -46,7 +46,7 @@ class Toyland(CliTest):
         start = time.monotonic()
         self.run_ok(*words)
         self.assertLess(time.monotonic() - start, FIRST_PICTURE_S)
-        picture = read_png(self.folder / "cat.png")
+        picture = read_png(self.folder / words[words.index("-o") + 1])
         self.assertEqual([lora["role"] for lora in picture.record["loras"]], ["subject", "style"])
         self.assertEqual((picture.width, picture.height), (64, 64))
 
