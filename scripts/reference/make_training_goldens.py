@@ -34,7 +34,7 @@ CASES = [
     dict(name="attention", model="sd15-tiny", classes=False, rank=2, alpha=1.0, steps=8, learning_rate=1e-2),
     dict(name="everything", model="sd15-tiny", classes=True, rank=2, steps=6, learning_rate=5e-3, batch_size=2,
          gradient_accumulation=2, lr_scheduler="cosine", warmup_steps=2, min_snr_gamma=5.0, prior_weight=0.5,
-         weight_decay=0.1, beta1=0.8, beta2=0.95, epsilon=1e-6, flip=True, seed=5,
+         proportion_empty_prompts=0.3, weight_decay=0.1, beta1=0.8, beta2=0.95, epsilon=1e-6, flip=True, seed=5,
          target=["attention", "feed-forward", "convolution", "text-encoder"]),
     dict(name="v_prediction", model="sd21-tiny", classes=False, rank=2, steps=6, learning_rate=1e-2, min_snr_gamma=5.0,
          max_grad_norm=0.0, target=["attention", "feed-forward"]),
@@ -59,7 +59,8 @@ MERGE_CASES = [
          validate_every=2, learning_rate=0.05),
 ]
 GATE_CASES = [
-    dict(name="gates", model="sd15-tiny", family="sd15", steps=5, learning_rate=0.05, batch_size=2, flip=True),
+    dict(name="gates", model="sd15-tiny", family="sd15", steps=5, learning_rate=0.05, batch_size=2, flip=True,
+         proportion_empty_prompts=0.4),
     dict(name="gates-sdxl", model="sdxl-tiny", family="sdxl", steps=4, learning_rate=0.05, gradient_accumulation=2,
          lr_scheduler="cosine", warmup_steps=1, min_snr_gamma=5.0, seed=4),
 ]

@@ -48,6 +48,7 @@ class Options:
     min_snr_gamma: float | None = None
     prior_weight: float = 1.0
     flip: bool = False
+    proportion_empty_prompts: float = 0.0
     seed: int = 0
 
 
@@ -161,7 +162,11 @@ class Trainer:
         noise = torch.randn(latents.shape, generator=draws)
         timesteps = torch.randint(self.noise_scheduler.config.num_train_timesteps, (len(rows),), generator=draws)
 
-        hidden, pooled = self.encode([caption for _, caption in rows])
+        captions = [caption for _, caption in rows]
+        if self.o.proportion_empty_prompts:
+            empty = torch.empty(len(rows)).uniform_(0, 1, generator=draws) < self.o.proportion_empty_prompts
+            captions = ["" if gone else caption for caption, gone in zip(captions, empty.tolist())]
+        hidden, pooled = self.encode(captions)
         added = None
         if self.is_xl:
             side = Image.open(rows[0][0]).width

@@ -23,6 +23,10 @@ void register_picture_training(CLI::App& app, PictureTrainingFlags& flags,
              "Side of the square that is cut out of each picture (the model's own)");
   data.flag("--flip", flags.flip, "Mirror half of the pictures, drawn anew each time");
 
+  data.value("--proportion-empty-prompts", flags.proportion_empty_prompts, "P",
+             "Show a picture with an empty caption with probability P, as guidance needs; 0.1 is "
+             "usual (0)");
+
   register_training_model(app, flags, learnt);
 
   OptionBinder training(app, "Training");
@@ -62,6 +66,7 @@ void register_picture_training(CLI::App& app, PictureTrainingFlags& flags,
 void take_picture_training(const PictureTrainingFlags& flags, PictureTrainingOptions& options) {
   take_training(flags, options);
   options.flip = flags.flip;
+  take(flags.proportion_empty_prompts, options.proportion_empty_prompts);
   take(flags.gradient_accumulation, options.gradient_accumulation);
   if (flags.lr_scheduler) options.schedule = parse_schedule(*flags.lr_scheduler);
   take(flags.warmup_steps, options.warmup_steps);

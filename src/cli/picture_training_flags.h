@@ -15,6 +15,7 @@ namespace molar::cli {
 /// Unset means: the default of PictureTrainingOptions.
 struct PictureTrainingFlags : TrainingFlags {
   bool flip = false;
+  std::optional<double> proportion_empty_prompts;
 
   std::optional<int64_t> gradient_accumulation, warmup_steps;
   std::optional<double> beta1, beta2, weight_decay, epsilon, max_grad_norm, min_snr_gamma;

@@ -8,11 +8,22 @@
 namespace molar {
 namespace {
 
-std::vector<std::string> all_captions(const std::vector<PictureGroup>& groups) {
+const std::string kEmptyCaption;
+
+std::vector<std::string> all_captions(const std::vector<PictureGroup>& groups, bool with_empty) {
   std::vector<std::string> captions;
   for (const PictureGroup& group : groups)
     for (const std::string& caption : captions_of(group.pictures)) captions.push_back(caption);
+  if (with_empty) captions.push_back(kEmptyCaption);
   return captions;
+}
+
+/// Takes the captions of some rows away. See Note [Order of randomness].
+void empty_captions(std::vector<TrainingRow>& rows, double proportion, RandomSource& random) {
+  const Tensor draws = random.uniform({static_cast<int64_t>(rows.size())}, 0, 1);
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (draws[static_cast<int64_t>(i)].item<double>() < proportion)
+      rows[i].caption = &kEmptyCaption;
 }
 
 }  // namespace
@@ -26,7 +37,7 @@ NoiseTraining::NoiseTraining(const PictureTrainingOptions& options, bool trains_
               .gradient_checkpointing = options.gradient_checkpointing,
               .trains_text = trains_text,
               .min_snr_gamma = options.min_snr_gamma},
-             all_captions(groups), progress, cancellation) {
+             all_captions(groups, options.proportion_empty_prompts > 0), progress, cancellation) {
   const EncodePicturesOptions encode{
       .side_px = resolve_resolution(options.resolution_px, checkpoint),
       .flip = options.flip,
@@ -58,6 +69,8 @@ double NoiseTraining::run_pass(int64_t pass) {
       rows.push_back(row);
   RandomSource random(stream_seed(options_.seed, RandomStream::kPass, pass));
   const NoisyRows noisy = model_.draw(rows, options_.flip, random);
+  if (const double proportion = options_.proportion_empty_prompts; proportion > 0)
+    empty_captions(rows, proportion, random);
   const Tensor prediction = model_.predict(noisy, rows);
   const Tensor losses =
       model_.objective().row_losses(prediction, noisy.latents, noisy.noise, noisy.timesteps);

@@ -23,6 +23,7 @@ void PictureTrainingOptions::validate() const {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const double tiny = std::numeric_limits<double>::min();
   check_numbers({
+      {"--proportion-empty-prompts", proportion_empty_prompts, 0, 1},
       {"--learning-rate", learning_rate, 0, kInfinity},
       {"--beta1", beta1, 0, 1},
       {"--beta2", beta2, 0, 1},
@@ -53,6 +54,7 @@ Json PictureTrainingOptions::to_json() const {
             {"seed", seed},
             {"dtype", dtype_option(compute.dtype)}};
   if (min_snr_gamma) json["min-snr-gamma"] = *min_snr_gamma;
+  if (proportion_empty_prompts > 0) json["proportion-empty-prompts"] = proportion_empty_prompts;
   if (resolution_px) json["resolution"] = *resolution_px;
   return json;
 }

@@ -31,6 +31,7 @@ constexpr std::pair<const char*, const char*> kKohyaKeys[] = {
     {"ss_min_snr_gamma", "min-snr-gamma"},
     {"ss_prior_loss_weight", "prior-weight"},
     {"ss_random_flip", "flip"},
+    {"ss_caption_dropout_rate", "proportion-empty-prompts"},
     {"ss_seed", "seed"},
     {"ss_mixed_precision", "dtype"},
 };

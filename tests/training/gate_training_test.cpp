@@ -25,6 +25,7 @@ GateTrainingOptions golden_options(const Json& fields) {
   o.gradient_accumulation = fields.value("gradient_accumulation", o.gradient_accumulation);
   o.warmup_steps = fields.value("warmup_steps", o.warmup_steps);
   o.flip = fields.value("flip", o.flip);
+  o.proportion_empty_prompts = fields.value("proportion_empty_prompts", o.proportion_empty_prompts);
   o.seed = fields.value("seed", o.seed);
   if (fields.contains("min_snr_gamma")) o.min_snr_gamma = fields.at("min_snr_gamma").get<double>();
   if (fields.value("lr_scheduler", "constant") == "cosine")

@@ -33,6 +33,7 @@ LoraTrainingOptions golden_options(const Json& fields) {
   o.epsilon = fields.value("epsilon", o.epsilon);
   o.max_grad_norm = fields.value("max_grad_norm", o.max_grad_norm);
   o.flip = fields.value("flip", o.flip);
+  o.proportion_empty_prompts = fields.value("proportion_empty_prompts", o.proportion_empty_prompts);
   o.seed = fields.value("seed", o.seed);
   return o;
 }

@@ -42,6 +42,8 @@ TEST(LoraTrainingOptions, NameWhatIsWrong) {
       {[](auto& o) { o.epsilon = 0; }, "--epsilon 0"},
       {[](auto& o) { o.max_grad_norm = -1; }, "--max-grad-norm -1"},
       {[](auto& o) { o.min_snr_gamma = 0; }, "--min-snr-gamma 0"},
+      {[](auto& o) { o.proportion_empty_prompts = 1; },
+       "--proportion-empty-prompts 1: wanted a number of at least 0 and below 1"},
       {[](auto& o) { o.prior_weight = -1; }, "--prior-weight -1"},
       {[](auto& o) { o.compute.dtype = at::kHalf; }, "--dtype f16"},
   };

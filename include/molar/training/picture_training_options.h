@@ -28,6 +28,10 @@ struct PictureSource {
 struct PictureTrainingOptions {
   std::optional<int64_t> resolution_px;  ///< side of the square; unset: the model's own
   bool flip = false;                     ///< mirror each picture with probability 1/2
+  /// Each caption is the empty one with this probability: what is learnt serves guidance, which
+  /// compares the prompt's prediction with the empty prompt's (Ho and Salimans 2022,
+  /// arXiv:2207.12598).
+  double proportion_empty_prompts = 0;
 
   int64_t num_steps = 1000;           ///< updates of what is learnt
   int64_t batch_size = 1;             ///< pictures per pass

@@ -21,7 +21,9 @@ namespace molar {
 ///   kPass,        n: pass n = step * gradient_accumulation + k draws, for all its rows at once
 ///                    (instance rows, then class rows): with --flip uniform(0, 1) [B], mirrored
 ///                    where below 1/2; standard normal [B, C, h, w], the sample of the latents;
-///                    standard normal [B, C, h, w], the noise; randint(num_train_timesteps) [B].
+///                    standard normal [B, C, h, w], the noise; randint(num_train_timesteps) [B];
+///                    with --proportion-empty-prompts P uniform(0, 1) [B], without a caption
+///                    where below P.
 ///   kPairs,       e: the order of the pairs of LoRAs in epoch e: randperm(subjects * styles), pair
 ///                    number s * styles + t.
 ///   kValidation,  n: as kPass, of draw n % 4 of validation pair n / 4.
