@@ -11,6 +11,8 @@
 namespace molar {
 namespace {
 
+constexpr size_t kCaptionsAtOnce = 32;
+
 using Chunks = std::vector<std::vector<int64_t>>;
 
 Chunks chunks_of(const CLIPTokenizer& tokenizer, const std::string& caption) {
@@ -68,10 +70,16 @@ CaptionEncoder::CaptionEncoder(const Checkpoint& checkpoint, const ComputeOption
 void CaptionEncoder::freeze(ProgressSink& progress, const CancellationToken& cancellation) {
   const torch::NoGradGuard no_grad;
   progress.begin("encoding captions", static_cast<int64_t>(captions_.size()));
-  for (const std::string& caption : captions_) {
+  for (auto at = captions_.begin(); at != captions_.end();) {
     cancellation.stop_here_if_requested();
-    frozen_[caption] = run({caption});
-    progress.advance();
+    const auto count = std::min<std::ptrdiff_t>(kCaptionsAtOnce, captions_.end() - at);
+    const std::vector<std::string> batch(at, at + count);
+    const UNetConditioning rows = run(batch);
+    for (int64_t i = 0; i < count; ++i, ++at) {
+      frozen_[*at].encoder_hidden_states = rows.encoder_hidden_states.narrow(0, i, 1);
+      if (is_sdxl_) frozen_[*at].text_embeds = rows.text_embeds.narrow(0, i, 1);
+      progress.advance();
+    }
   }
   progress.end();
   encoders_.clear();
