@@ -597,11 +597,11 @@ void StableDiffusionPipeline::Impl::draw(const Plan& plan, RunContext context,
 /// Advances all by one step; whether later ones may, and should, share their calls.
 bool StableDiffusionPipeline::Impl::measure_batch(const std::vector<Sampling*>& pictures) {
   // On the CPU the processors' work, not the clock's time: a busy machine must not decide.
-  const auto now_s = [this] {
-    return compute().device.is_cpu()
-               ? process_cpu_s()
-               : std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
-                     .count();
+  const auto now_s = [device = compute().device] {
+    if (device.is_cpu()) return process_cpu_s();
+    at::detail::getCUDAHooks().deviceSynchronize(device.index());  // calls return before the work
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   };
   std::vector<const DenoiseLoop*> loops;
   std::vector<Tensor> alone;
