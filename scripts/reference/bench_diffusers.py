@@ -17,6 +17,9 @@ import torch  # noqa: E402
 from process_memory import peak_memory_bytes  # noqa: E402
 
 
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
 def now() -> float:
     """Seconds since this process started, exact to a clock tick (10 ms)."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - PROCESS_START
@@ -30,6 +33,8 @@ def main() -> int:
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--dtype", choices=DTYPES, required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--lora", action="append", default=[], help="a file, fused with strength 1")
     args = parser.parse_args()
@@ -39,7 +44,8 @@ def main() -> int:
 
     diffusers.utils.logging.set_verbosity_error()
     begin = now()
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32, safety_checker=None)
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=DTYPES[args.dtype], safety_checker=None)
+    pipe.to(args.device)
     pipe.set_progress_bar_config(disable=True)
     names = [f"lora{i}" for i in range(len(args.lora))]
     for name, path in zip(names, args.lora):
