@@ -14,6 +14,7 @@
 
 #include "batch_command.h"
 #include "command.h"
+#include "doctor_command.h"
 #include "eval_command.h"
 #include "generate_command.h"
 #include "help.h"
@@ -51,6 +52,7 @@ struct Program {
   TrainExpertOptions train_expert;
   TrainGatesOptions train_gates;
   EvalOptions eval;
+  DoctorOptions doctor;
   std::vector<Command> commands;
   bool version = false, version_json = false;
 };
@@ -99,6 +101,8 @@ void build(Program& program) {
   add(register_train_gates(*train, program.train_gates), program.train_gates.training.run,
       train_gates_help(),
       [&program](const LogSession& log) { run_train_gates(program.train_gates, log); });
+  add(register_doctor(program.app, program.doctor), program.doctor.run, doctor_help(),
+      [&program](const LogSession&) { run_doctor(program.doctor); });
 }
 
 /// The subcommand that the arguments named, null where they named none.
