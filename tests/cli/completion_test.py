@@ -182,9 +182,9 @@ class Zsh(ShellTest):
         (self.folder / "dog.txt").touch()
         self.assertEqual(self.complete("generate --subject do"), "generate --subject dog.safetensors", "a LoRA")
         self.assertEqual(self.complete("generate -m li"), "generate -m list.csv")
-        self.assertEqual(self.complete("generate --mole lo"), "generate --mole loras/")
+        self.assertEqual(self.complete("generate --mole lo"), "generate --mole loras")
         self.assertEqual(self.complete("batch li"), "batch list.csv")
-        self.assertEqual(self.complete("eval --baseline lo"), "eval --baseline lo", "a method, lorarar, or the folder")
+        self.assertEqual(self.complete("eval --baseline lo"), "eval --baseline lora", "lorarar, or the folder loras")
 
 
 class Mistakes(CliTest):
