@@ -176,8 +176,8 @@ std::string zsh_action(const ValueChoices& choices) {
   }
   if (actions.empty()) return " ";
   if (actions.size() == 1) return actions.front();
-  // Only _alternative takes a list and files at once.
-  return fmt::format("_alternative \"words\\:name\\:{}\" \"files\\:file\\:{}\"", actions[0],
+  // Only _alternative takes a list and files at once. The space keeps _arguments' own options away.
+  return fmt::format(" _alternative \"words\\:name\\:{}\" \"files\\:file\\:{}\"", actions[0],
                      actions[1]);
 }
 

@@ -148,23 +148,20 @@ class Zsh(ShellTest):
     def type(self, text):
         os.write(self.terminal, text.encode())
 
-    def read_until(self, text, timeout_s=60):
+    def read_until(self, pattern, timeout_s=60):
+        """The match. The prompt is shown again after a list of candidates, so it alone ends nothing."""
         seen, end = "", time.monotonic() + timeout_s
-        while text not in seen:
+        while not (match := re.search(pattern, seen, re.MULTILINE | re.DOTALL)):
             ready, _, _ = select.select([self.terminal], [], [], max(0, end - time.monotonic()))
-            self.assertTrue(ready, f"waited for {text!r}, found {seen!r}")
+            self.assertTrue(ready, f"waited for {pattern!r}, found {seen!r}")
             seen += os.read(self.terminal, 65536).decode(errors="replace")
-        return seen
+        self.assertNotRegex(seen, "bad option|not found|parse error")
+        return match
 
     def complete(self, line):
         """The arguments of molar after Tab and Return behind `line`."""
-        self.type(f"molar {line}\t")
-        time.sleep(0.3)
-        self.type("\n")
-        seen = self.read_until("GO> ")
-        found = re.findall(r"^<(.*)>\r?$", seen, re.MULTILINE)
-        self.assertTrue(found, seen)
-        return found[-1].rstrip()
+        self.type(f"molar {line}\t\n")
+        return self.read_until(r"^<([^\n]*)>\r?\n.*GO> ")[1].rstrip()
 
     def test_commands_and_options(self):
         self.assertEqual(self.complete("gen"), "generate")
