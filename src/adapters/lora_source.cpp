@@ -270,7 +270,8 @@ double PeftScaling::scale(const std::string& module, std::optional<int64_t> rank
 }
 
 std::vector<LoraSource> open_lora_sources(const fs::path& path) {
-  if (!fs::exists(path)) throw FileError(fmt::format("'{}' does not exist", path.string()));
+  if (!fs::exists(path))
+    throw FileError(fmt::format("'{}' does not exist{}", path.string(), path_suggestion(path)));
   if (fs::is_directory(path)) return open_folder(path);
   std::vector<LoraSource> sources;
   sources.push_back(open_file(path));

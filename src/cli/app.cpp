@@ -14,19 +14,22 @@
 
 #include "batch_command.h"
 #include "command.h"
+#include "completion_command.h"
+#include "doctor_command.h"
 #include "eval_command.h"
 #include "generate_command.h"
 #include "help.h"
 #include "inspect_command.h"
+#include "man_command.h"
 #include "merge_command.h"
 #include "molar/core/error.h"
 #include "molar/core/failure.h"
+#include "molar/core/nearest_name.h"
 #include "molar/core/text.h"
 #include "molar/core/version.h"
 #include "molar/io/json_config.h"
 #include "result_stream.h"
 #include "settings.h"
-#include "text.h"
 #include "train_expert_command.h"
 #include "train_gates_command.h"
 #include "train_hypernet_command.h"
@@ -40,7 +43,8 @@ constexpr size_t kMaxMessageBytes = 2000;
 
 /// Every subcommand's options and the parser that fills them.
 struct Program {
-  CLI::App app{"molar", "molar"};
+  CLI::App app{"molar draws pictures with Stable Diffusion, LoRA and merged LoRAs, offline.",
+               "molar"};
   GenerateOptions generate;
   BatchCommandOptions batch;
   MergeCommandOptions merge;
@@ -51,8 +55,13 @@ struct Program {
   TrainExpertOptions train_expert;
   TrainGatesOptions train_gates;
   EvalOptions eval;
+  DoctorOptions doctor;
+  CompletionOptions completion;
+  ManOptions man;
   std::vector<Command> commands;
   bool version = false, version_json = false;
+
+  OptionTree tree() const { return describe_program(app, commands); }
 };
 
 void build(Program& program) {
@@ -99,6 +108,13 @@ void build(Program& program) {
   add(register_train_gates(*train, program.train_gates), program.train_gates.training.run,
       train_gates_help(),
       [&program](const LogSession& log) { run_train_gates(program.train_gates, log); });
+  add(register_doctor(program.app, program.doctor), program.doctor.run, doctor_help(),
+      [&program](const LogSession&) { run_doctor(program.doctor); });
+  add(register_completion(program.app, program.completion), program.completion.run,
+      completion_help(),
+      [&program](const LogSession&) { run_completion(program.completion, program.tree()); });
+  add(register_man(program.app), program.man.run, man_help(),
+      [&program](const LogSession&) { run_man(program.tree()); });
 }
 
 /// The subcommand that the arguments named, null where they named none.
@@ -147,11 +163,11 @@ std::string describe_extra(const Program& program, const Command* command, std::
     std::vector<std::string> names;
     for (const std::string& name : option_names(app)) names.push_back("--" + name);
     return fmt::format("unknown option '{}'{} See '{}'", argument,
-                       suggestion(argument, names) + ".", help);
+                       suggestion_or_stop(argument, names), help);
   }
   if (command == nullptr)
     return fmt::format("unknown command '{}'{} See '{}'", argument,
-                       suggestion(argument, command_names(chosen_group(program))) + ".", help);
+                       suggestion_or_stop(argument, command_names(chosen_group(program))), help);
   return fmt::format("unexpected argument '{}'; a value with spaces needs quotes. See '{}'",
                      argument, help);
 }
@@ -212,18 +228,29 @@ int run_command(const Program& program, const Command& command) {
   return static_cast<int>(ExitCode::kOk);
 }
 
+/// Of the command that the arguments named, or of the program.
+void write_help(const Program& program, std::string (*of_program)(const OptionTree&),
+                std::string (*of_command)(const CommandEntry&)) {
+  const OptionTree tree = program.tree();
+  const Command* command = chosen_command(program);
+  if (command == nullptr) {
+    write_result(of_program(tree));
+    return;
+  }
+  const std::string name = command_name(*command->app);
+  write_result(of_command(*std::ranges::find(tree.commands, name, &CommandEntry::name)));
+}
+
 int parse_and_run(Program& program, std::vector<std::string> arguments) {
   arguments = split_empty_values(arguments);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back
   try {
     program.app.parse(std::move(arguments));
   } catch (const CLI::CallForHelp&) {
-    const Command* command = chosen_command(program);
-    write_result(command == nullptr ? program_help(program.commands) : short_help(*command));
+    write_help(program, program_help, short_help);
     return static_cast<int>(ExitCode::kOk);
   } catch (const CLI::CallForAllHelp&) {
-    const Command* command = chosen_command(program);
-    write_result(command == nullptr ? program_help(program.commands) : full_help(*command));
+    write_help(program, program_help, full_help);
     return static_cast<int>(ExitCode::kOk);
   } catch (const CLI::ParseError& error) {
     return fail(ExitCode::kUsage, describe_parse_error(program, error));

@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "molar/io/file.h"
 #include "option_binder.h"
 #include "progress_display.h"

@@ -157,7 +157,7 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   mole.value("--mole-end", o.mole.end, "X", "The same, until which they do (1)");
 
   OptionBinder sampling(app, "Sampling");
-  sampling.value("--sampler", o.sampler, "NAME",
+  sampling.value("--sampler", o.sampler, "SAMPLER",
                  fmt::format("{} (the model's own)", fmt::join(sampler_names(), ", ")));
   sampling.value("--steps", o.steps, "N", "Sampling steps, 1 to 1000 (30)");
   sampling.value("--cfg-scale", o.cfg_scale, "X", "Guidance scale; 1 or less: no guidance (7.5)");
@@ -176,8 +176,8 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
 
   register_model_options(app, o.model);
   OptionBinder model(app, "Model");
-  model.value("--dtype", o.dtype, "TYPE",
-              "auto, f32, f16 or bf16 (auto: the fastest that the device really has)");
+  model.value("--dtype", o.dtype, "auto|f32|f16|bf16",
+              "Type of its numbers (auto: the fastest that the device really has)");
   model.flag("--vae-tiling", o.vae_tiling, "Decode in tiles: less memory for large pictures");
 }
 

@@ -1,19 +1,17 @@
 /// The help texts. CLI11's own formatter knows neither examples nor a short form.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
-#include <vector>
 
-#include "command.h"
+#include "option_tree.h"
 
 namespace molar::cli {
 
 /// `molar -h`: examples and the commands.
-std::string program_help(const std::vector<Command>& commands);
+std::string program_help(const OptionTree& tree);
 /// `molar COMMAND -h`: examples and the common options.
-std::string short_help(const Command& command);
+std::string short_help(const CommandEntry& command);
 /// `molar COMMAND --help`: every option, grouped.
-std::string full_help(const Command& command);
+std::string full_help(const CommandEntry& command);
 
 }  // namespace molar::cli

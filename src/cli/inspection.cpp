@@ -253,7 +253,8 @@ std::string Inspection::to_json_line() const {
 std::string Inspection::to_text() const { return path.string() + "\n" + text; }
 
 Inspection inspect_file(const fs::path& path) try {
-  if (!fs::exists(path)) throw FileError(fmt::format("'{}' does not exist", path.string()));
+  if (!fs::exists(path))
+    throw FileError(fmt::format("'{}' does not exist{}", path.string(), path_suggestion(path)));
   if (fs::is_directory(path)) return inspect_folder(path);
   const std::string head = first_bytes(path);
   if (head.starts_with(kPngMagic)) return inspect_picture(path, "PNG");

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "option_binder.h"
 #include "resources.h"
-#include "text.h"
 
 namespace molar::cli {
 namespace {
@@ -29,9 +29,8 @@ void register_model_options(CLI::App& app, ModelOptions& options) {
               "Diffusers folder or single .safetensors file (the bundled model)");
   model.value("--vae", options.vae, "PATH", "Another VAE");
   model.value("--tokenizer", options.tokenizer, "DIR", "Another tokenizer");
-  model.value(
-      "--prediction-type", options.prediction_type, "TYPE",
-      "epsilon, v_prediction or sample: for single files that do not say (the model's own)");
+  model.value("--prediction-type", options.prediction_type, "epsilon|v_prediction|sample",
+              "What the UNet predicts, for single files that do not say (the model's own)");
 }
 
 void take_model(const ModelOptions& options, ModelRequest& request) {

@@ -5,8 +5,8 @@
 #include <algorithm>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "settings.h"
-#include "text.h"
 
 namespace molar::cli {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "command.h"
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "molar/io/file.h"
-#include "text.h"
 #include "toml_config.h"
 #include "value_parsing.h"
 

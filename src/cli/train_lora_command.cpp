@@ -55,7 +55,7 @@ CLI::App* register_train_lora(CLI::App& group, TrainLoraOptions& o) {
   OptionBinder lora(*app, "LoRA");
   lora.value("--rank", o.rank, "N", "Rank of each layer's change (8)");
   lora.value("--alpha", o.alpha, "X", "The change is scaled by alpha / rank (the rank)");
-  lora.list("--target", o.targets, "NAME,...",
+  lora.list("--target", o.targets, "TARGET,...",
             fmt::format("Layers to change: {}; repeatable (attention)",
                         fmt::join(lora_target_names(), ", ")));
   register_picture_training(*app, o.training, "the LoRA is trained in",

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "molar/core/text.h"
-#include "text.h"
 
 namespace molar::cli {
 namespace fs = std::filesystem;

@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 
 namespace molar {
 namespace {
@@ -49,7 +50,8 @@ at::ScalarType parse_dtype(std::string_view text, at::Device device) {
   if (text == "f32") return at::kFloat;
   if (text == "f16") return at::kHalf;
   if (text == "bf16") return at::kBFloat16;
-  throw ConfigError(fmt::format("--dtype '{}': wanted auto, f32, f16 or bf16", text));
+  throw ConfigError(fmt::format("--dtype '{}': wanted auto, f32, f16 or bf16{}", text,
+                                suggestion(text, {"auto", "f32", "f16", "bf16"})));
 }
 
 std::string dtype_option(at::ScalarType dtype) {

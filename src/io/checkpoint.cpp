@@ -8,6 +8,7 @@
 #include "checkpoint_parts.h"
 #include "diffusers_folder.h"
 #include "molar/core/error.h"
+#include "molar/io/file.h"
 #include "single_file.h"
 
 namespace molar {
@@ -131,7 +132,8 @@ Checkpoint open_checkpoint(const fs::path& path, const CheckpointOptions& option
         "prediction type '{}' is unknown; wanted epsilon, v_prediction or sample", prediction));
   for (const fs::path& named : {path, options.vae, options.tokenizer})
     if (!named.empty() && !fs::exists(named))
-      throw FileError(fmt::format("{}: no such file or folder", named.string()));
+      throw FileError(
+          fmt::format("{}: no such file or folder{}", named.string(), path_suggestion(named)));
 
   Checkpoint out;
   if (fs::is_directory(path)) {

@@ -7,15 +7,22 @@
 
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <set>
+#include <vector>
+
+#include "molar/core/nearest_name.h"
 
 namespace molar {
 
 InputFile::InputFile(const std::filesystem::path& path)
     // O_NONBLOCK: opening a pipe must not wait for a writer; it changes nothing for regular files.
     : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-  if (descriptor_ < 0)
-    throw FileError(fmt::format("cannot open '{}': {}", path.string(), std::strerror(errno)));
+  if (descriptor_ < 0) {
+    const int reason = errno;
+    throw FileError(fmt::format("cannot open '{}': {}{}", path.string(), std::strerror(reason),
+                                reason == ENOENT ? path_suggestion(path) : ""));
+  }
   struct stat status{};
   const bool known = ::fstat(descriptor_, &status) == 0;
   if (!known || !S_ISREG(status.st_mode)) {
@@ -47,6 +54,29 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes) {
   }
   bytes.resize(filled);
   return bytes;
+}
+
+std::string path_suggestion(const std::filesystem::path& path) {
+  namespace fs = std::filesystem;
+  const fs::path named = path.has_filename() ? path : path.parent_path();  // "loras/"
+  const fs::path folder = named.parent_path();
+  const std::string stem = named.stem().string(), extension = named.extension().string();
+  // By their stems: endings are alike, and would make every file near.
+  std::map<std::string, fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder.empty() ? "." : folder, error), end;
+       !error && entry != end; entry.increment(error)) {
+    const fs::path name = entry->path().filename();
+    const bool is_like = edit_distance(name.extension().string(), extension) <= 1;
+    if (is_like && name.string() != named.filename().string())
+      files.try_emplace(name.stem().string(), folder / name);
+  }
+  if (const auto same = files.find(stem); same != files.end())
+    return fmt::format("; did you mean '{}'?", same->second.string());
+  std::vector<std::string> stems;
+  for (const auto& [name, file] : files) stems.push_back(name);
+  const auto found = nearest_name(stem, stems);
+  return found ? fmt::format("; did you mean '{}'?", files.at(*found).string()) : "";
 }
 
 std::string file_state(const std::filesystem::path& path) {

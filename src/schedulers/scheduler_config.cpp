@@ -6,9 +6,9 @@
 #include <array>
 #include <cctype>
 #include <cmath>
-#include <numeric>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "molar/schedulers/scheduler.h"
 #include "own_fields.h"
 #include "scheduler_classes.h"
@@ -111,21 +111,6 @@ const std::vector<Sampler>& samplers() {
   return kSamplers;
 }
 
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row[b.size()];
-}
-
 /// "DPM++ 2M Karras" as we spell it.
 std::string normalised(std::string_view name) {
   std::string text;
@@ -141,17 +126,11 @@ std::string normalised(std::string_view name) {
 }
 
 const Sampler& find_sampler(std::string_view name) {
-  const Sampler* nearest = nullptr;
-  size_t least = 0;
-  for (const Sampler& sampler : samplers()) {
+  for (const Sampler& sampler : samplers())
     if (sampler.name == name) return sampler;
-    const size_t distance = edit_distance(normalised(name), sampler.name);
-    if (nearest != nullptr && distance >= least) continue;
-    nearest = &sampler;
-    least = distance;
-  }
-  throw ConfigError(fmt::format("there is no sampler '{}'; did you mean '{}'? There are {}", name,
-                                nearest->name, fmt::join(sampler_names(), ", ")));
+  throw ConfigError(fmt::format("there is no sampler '{}'{} There are {}", name,
+                                suggestion_or_stop(normalised(name), sampler_names()),
+                                fmt::join(sampler_names(), ", ")));
 }
 
 void check_beta(const OwnFields& fields, const char* key, double value) {

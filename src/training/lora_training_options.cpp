@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 #include "option_checks.h"
 
 namespace molar {
@@ -31,8 +32,9 @@ std::vector<std::string> lora_target_names() {
 LoraTarget parse_lora_target(std::string_view name) {
   for (const auto& [known, target] : kTargets)
     if (name == known) return target;
-  throw ConfigError(fmt::format("--target '{}': wanted {}, several joined by commas", name,
-                                fmt::join(lora_target_names(), ", ")));
+  throw ConfigError(fmt::format("--target '{}': wanted {}, several joined by commas{}", name,
+                                fmt::join(lora_target_names(), ", "),
+                                suggestion(name, lora_target_names())));
 }
 
 void LoraTrainingOptions::validate() const {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 
 import harness
@@ -41,6 +42,21 @@ class Help(CliTest):
         self.assertIn("generate", text)
         self.assertIn("inspect", text)
 
+    def test_every_command_has_examples_first_and_each_option_once(self):
+        commands = re.findall(r"^  ([a-z ]+?)  +[A-Z]", self.run_ok("-h").stdout, re.MULTILINE)
+        self.assertIn("train lora", commands)
+        for command in commands:
+            for form in ("-h", "--help"):
+                examples, listed = self.run_ok(*command.split(), form).stdout.split("\nUsage: molar ")
+                self.assertGreaterEqual(len([line for line in examples.splitlines() if line.startswith("  ")]), 2, command)
+                self.assertTrue(listed.startswith(command + "\n") or listed.startswith(command + " "))
+                names = re.findall(r"^  (?:(-\w), )?(--[\w-]+)", listed, re.MULTILINE)
+                for spelling in zip(*names):
+                    given = [name for name in spelling if name]
+                    self.assertEqual(sorted(given), sorted(set(given)), f"{command} {form}")
+            groups = re.findall(r"^([A-Z][^\n]*):$", listed, re.MULTILINE)
+            self.assertEqual(sorted(groups), sorted(set(groups)), command)
+
     def test_version_as_text_and_as_json(self):
         self.assertRegex(self.run_ok("--version").stdout, r"^molar \d+\.\d+\.\d+ \(git .+, libtorch \d+\.\d+\.\d+.*\)\n$")
         version = json.loads(self.run_ok("--version", "--json").stdout)
@@ -56,12 +72,30 @@ class Mistakes(CliTest):
         self.assert_fails(2, says=("no command", "molar -h"))
 
     def test_a_mistyped_command_is_named_with_the_nearest_one(self):
-        self.assert_fails(2, "generat", "-p", "a dog", says=("unknown command 'generat'", "did you mean 'generate'?"))
+        self.assert_fails(2, "generat", "-p", "a dog", says=("unknown command 'generat'; did you mean 'generate'? See"))
+        self.assert_fails(2, "paint", says="unknown command 'paint'. See")
 
     def test_a_mistyped_option_is_named_with_the_nearest_one(self):
         self.assert_fails(2, "generate", "-p", "a dog", "--step", "3",
                           says=("unknown option '--step'", "did you mean '--steps'?", "molar generate --help"))
         self.assert_fails(2, "generate", "-p", "a dog", "--negativ-prompt=x", says="did you mean '--negative-prompt'?")
+
+    def test_a_mistyped_name_is_told_with_the_nearest_one(self):
+        def refuse(code, *words, says):
+            self.assert_fails(code, *words, says=f"; did you mean '{says}'?")
+        draw = ("generate", "-m", SD15, "-p", "a dog")
+        refuse(2, *draw, "--sampler", "eular_a", says="euler_a")
+        refuse(2, *draw, "--sampler", "DPM++ 2M Karras", says="dpmpp_2m_karras")
+        refuse(2, *draw, "--dtype", "bf61", says="bf16")
+        refuse(2, "train", "lora", "--instance-images", ".", "-o", "x.safetensors", "--target", "atention", says="attention")
+        harness.write_lora(self.folder / "dog.safetensors", 1)
+        refuse(4, *draw, "--subject", "dgo.safetensors", says="dog.safetensors")
+        refuse(4, *draw, "--style", f"{self.folder}/dog.safetensor@0.5", says=f"{self.folder}/dog.safetensors")
+        refuse(4, "inspect", "dog.safetensor", says="dog.safetensors")
+        merge = ("merge", "--subject", "dog.safetensors", "--style", "dog.safetensors", "-o", "both.safetensors")
+        refuse(2, *merge, "--method", "lorara", says="lorarar")
+        (self.folder / "model").symlink_to(SD15)
+        refuse(4, "generate", "-m", "modle", "-p", "a dog", says="model")
 
     def test_an_option_unlike_any_gets_no_suggestion(self):
         error = self.assert_fails(2, "generate", "-p", "a dog", "--quetzalcoatl", says="unknown option '--quetzalcoatl'")

@@ -30,6 +30,10 @@ class InputFile {
 /// The file's bytes. Throws FileError: as InputFile, or larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 
+/// What a path that leads nowhere most likely meant, of what lies in its folder:
+/// "; did you mean 'loras/dog.safetensors'?", or "" where nothing is near. Never throws.
+std::string path_suggestion(const std::filesystem::path& path);
+
 /// Changes where the file is written or replaced; of a folder, where any file in it is. Empty where
 /// there is none.
 std::string file_state(const std::filesystem::path& path);

@@ -9,6 +9,7 @@
 #include "merge_methods.h"
 #include "molar/adapters/low_rank.h"
 #include "molar/core/error.h"
+#include "molar/core/nearest_name.h"
 
 namespace molar {
 namespace {
@@ -16,7 +17,8 @@ namespace {
 const MergeMethod& find_method(const std::string& name) {
   for (const MergeMethod& method : merge_methods())
     if (method.name == name) return method;
-  throw ConfigError(fmt::format("no merge method is called '{}'; known are: {}", name,
+  throw ConfigError(fmt::format("no merge method is called '{}'{} Known are: {}", name,
+                                suggestion_or_stop(name, merge_method_names()),
                                 fmt::join(merge_method_names(), ", ")));
 }
 
