@@ -10,6 +10,7 @@
 #include <string_view>
 #include <thread>
 
+#include "molar/core/markup.h"
 #include "molar/core/text.h"
 #include "molar/io/file.h"
 #include "molar/io/json_config.h"
@@ -179,23 +180,6 @@ HttpReply post(const HttpRequest&, const CancellationToken&) {
 }
 
 #endif
-
-/// RFC 4648, with padding.
-std::string base64(std::string_view bytes) {
-  constexpr std::string_view kDigits =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    const auto byte = [&](size_t k) {
-      return i + k < bytes.size() ? static_cast<unsigned char>(bytes[i + k]) : 0U;
-    };
-    const unsigned bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-    for (unsigned k = 0; k < 4; ++k)
-      text += i + k > bytes.size() ? '=' : kDigits[bits >> (18 - 6 * k) & 63U];
-  }
-  return text;
-}
 
 Json json_part(const ChatPart& part) {
   if (const auto* text = std::get_if<ChatText>(&part))

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "molar/core/error.h"
-#include "molar/core/text.h"
+#include "molar/core/markup.h"
 
 namespace molar {
 namespace {
@@ -206,18 +206,6 @@ std::vector<TextTable> text_tables(const std::vector<ScoreTable>& sources) {
   return tables;
 }
 
-/// Names come from folders and records.
-std::string escaped(std::string_view text, std::string_view special) {
-  std::string out;
-  for (const char c : one_line(text, 1000)) {
-    if (special.find(c) == std::string_view::npos)
-      out += c;
-    else
-      out += fmt::format("&#{};", static_cast<int>(c));
-  }
-  return out;
-}
-
 }  // namespace
 
 const std::vector<Measure>& measures() {
@@ -292,9 +280,10 @@ ScoreTable tabulate(const std::vector<ScoredPicture>& pictures, const TableOptio
 std::string markdown(const std::vector<ScoreTable>& tables) {
   std::string text;
   for (const TextTable& one : text_tables(tables)) {
-    text += fmt::format("{}**{}**\n\n", text.empty() ? "" : "\n", escaped(one.title, "|"));
+    text += fmt::format("{}**{}**\n\n", text.empty() ? "" : "\n", escaped_markup(one.title, "|"));
     for (size_t i = 0; i < one.lines.size(); ++i) {
-      for (const std::string& word : one.lines[i]) text += fmt::format("| {} ", escaped(word, "|"));
+      for (const std::string& word : one.lines[i])
+        text += fmt::format("| {} ", escaped_markup(word, "|"));
       text += "|\n";
       if (i > 0) continue;
       for (size_t j = 0; j < one.lines[0].size(); ++j) text += j == 0 ? "|---" : "|--:";
@@ -307,12 +296,12 @@ std::string markdown(const std::vector<ScoreTable>& tables) {
 std::string html(const std::vector<ScoreTable>& tables) {
   std::string body;
   for (const TextTable& one : text_tables(tables)) {
-    body += fmt::format("<h2>{}</h2>\n<table>\n", escaped(one.title, "<>&\""));
+    body += fmt::format("<h2>{}</h2>\n<table>\n", escaped_markup(one.title, "<>&\""));
     for (size_t i = 0; i < one.lines.size(); ++i) {
       const char* tag = i == 0 ? "th" : "td";
       body += "<tr>";
       for (const std::string& word : one.lines[i])
-        body += fmt::format("<{0}>{1}</{0}>", tag, escaped(word, "<>&\""));
+        body += fmt::format("<{0}>{1}</{0}>", tag, escaped_markup(word, "<>&\""));
       body += "</tr>\n";
     }
     body += "</table>\n";
