@@ -23,9 +23,15 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-/// What a line of results says; nullopt for a line that is none of ours.
+/// What a line of results says; nullopt for a line that is none of ours. Pictures lie in the
+/// folder itself: a name that leads elsewhere is none that a batch gave.
 std::optional<RowResult> read_line(const std::string& line) try {
-  return RowResult::from_json(Json::parse(line));
+  RowResult result = RowResult::from_json(Json::parse(line));
+  const bool inside = std::ranges::all_of(result.pictures, [](const RowPicture& picture) {
+    return !picture.file.empty() && fs::path(picture.file).filename() == picture.file &&
+           picture.file != "..";
+  });
+  return inside ? std::optional(std::move(result)) : std::nullopt;
 } catch (const Json::exception&) {
   return std::nullopt;
 }
@@ -63,6 +69,7 @@ Json RowResult::to_json() const {
   } else {
     json["error"] = error;
     json["exit_code"] = static_cast<int>(exit_code);
+    if (!request.is_null()) json["request"] = request;
   }
   return json;
 }
@@ -76,6 +83,7 @@ RowResult RowResult::from_json(const Json& json) {
   } else {
     result.error = json.at("error").get<std::string>();
     result.exit_code = static_cast<ExitCode>(json.at("exit_code").get<int>());
+    result.request = json.value("request", Json());
   }
   return result;
 }
@@ -146,37 +154,52 @@ void BatchFolder::record(const RowResult& result) {
 void BatchFolder::finish(const std::vector<std::pair<int64_t, std::string>>& rows) {
   const std::set<std::pair<int64_t, std::string>> current(rows.begin(), rows.end());
   std::vector<std::string> lines;
-  for (const auto& [name, result] : results_)
-    if (current.contains(name) || result.done()) lines.push_back(dump(result.to_json()));
+  // The last line about a row is the one that counts.
+  for (const bool of_this_list : {false, true})
+    for (const auto& [name, result] : results_)
+      if (current.contains(name) == of_this_list && (of_this_list || result.done()))
+        lines.push_back(dump(result.to_json()));
   if (lines != lines_) journal_->close_with(lines);
 }
 
-BatchStatus read_batch_status(const fs::path& folder) {
+BatchResults read_batch_results(const fs::path& folder) {
   if (!fs::exists(folder / kRowCount))
     throw FileError(fmt::format("'{}' holds no batch; wanted a folder that molar batch -o made",
                                 folder.string()));
-  BatchStatus status;
+  BatchResults results;
   const Json count = read_json_file(folder / kRowCount);
-  status.num_rows = JsonConfig(count, kRowCount).get<int64_t>("rows");
-  std::map<int64_t, RowResult> latest;
+  results.num_rows = JsonConfig(count, kRowCount).get<int64_t>("rows");
+  std::set<fs::path> files;  // shards in one order, whatever the folder's is
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with("results.") || !name.ends_with(".jsonl")) continue;
-    const std::string text = read_file(entry.path(), kMaxBytes);
-    for (size_t start = 0, end = 0; (end = text.find('\n', start)) != std::string::npos;
-         start = end + 1)
-      if (auto result = read_line(text.substr(start, end - start)))
-        latest[result->row] = std::move(*result);
+    if (name.starts_with("results.") && name.ends_with(".jsonl")) files.insert(entry.path());
   }
+  for (const fs::path& file : files) {
+    const std::string text = read_file(file, kMaxBytes);
+    for (size_t start = 0, end = 0; (end = text.find('\n', start)) != std::string::npos;
+         start = end + 1) {
+      auto result = read_line(text.substr(start, end - start));
+      if (!result)
+        ++results.num_broken;
+      else if (result->row >= 1 && result->row <= results.num_rows)
+        results.rows[result->row] = std::move(*result);
+    }
+  }
+  return results;
+}
+
+BatchStatus read_batch_status(const fs::path& folder) {
+  const BatchResults results = read_batch_results(folder);
+  BatchStatus status{.num_rows = results.num_rows};
   for (int64_t row = 1; row <= status.num_rows; ++row) {
-    const auto found = latest.find(row);
-    const bool whole = found != latest.end() && found->second.done() &&
+    const auto found = results.rows.find(row);
+    const bool whole = found != results.rows.end() && found->second.done() &&
                        std::ranges::all_of(found->second.pictures, [&](const RowPicture& picture) {
                          return fs::exists(folder / picture.file);
                        });
     if (whole)
       ++status.num_done;
-    else if (found != latest.end() && !found->second.done())
+    else if (found != results.rows.end() && !found->second.done())
       status.failed.push_back(found->second);
     else
       status.missing.push_back(row);

@@ -315,7 +315,8 @@ class BatchDrawing {
     const RowResult result{.row = checked.number,
                            .key = checked.key,
                            .error = failure.message,
-                           .exit_code = failure.exit_code};
+                           .exit_code = failure.exit_code,
+                           .request = checked.request.to_json()};
     states_[row].failed = true;
     ++summary_.num_failed;
     ended_ = options_.fail_fast;

@@ -88,5 +88,44 @@ TEST(BatchFolder, StatusIsOfAllShards) {
   EXPECT_EQ(status.missing, (std::vector<int64_t>{3, 4}));
 }
 
+TEST(BatchFolder, ResultsAreOfThisListEvenAfterAnotherOne) {
+  const test::TempFolder folder;
+  for (const char* key : {"new", "old", "new"}) {  // "old" comes last in the order of keys
+    BatchFolder batch(folder / "out", {}, 2, {});
+    for (const int64_t row : {1, 2}) batch.record(done(row, key));
+    batch.finish({{1, key}, {2, key}});
+  }
+  const BatchResults results = read_batch_results(folder / "out");
+  ASSERT_EQ(results.rows.size(), 2U);
+  EXPECT_EQ(results.rows.at(1).key, "new");
+  EXPECT_EQ(results.rows.at(2).key, "new");
+  EXPECT_EQ(results.num_broken, 0);
+}
+
+TEST(BatchFolder, ResultsThatLeadOutOfTheFolderAreNone) {
+  const test::TempFolder folder;
+  {
+    BatchFolder(folder / "out", {}, 9, {}).record(done(1, "k"));
+  }
+  std::ofstream file(folder / "out" / "results.jsonl", std::ios::app);
+  for (const char* name : {"/etc/x.png", "../x.png", "a/x.png", "..", ""}) {
+    RowResult result = done(2, "k");
+    result.pictures[0].file = name;
+    file << result.to_json().dump() << "\n";
+  }
+  file.close();
+  const BatchResults results = read_batch_results(folder / "out");
+  EXPECT_EQ(results.num_broken, 5);
+  EXPECT_EQ(results.rows.size(), 1U);
+  EXPECT_EQ(results.num_rows, 9);
+}
+
+TEST(BatchFolder, FailedRowsKeepWhatWasAskedFor) {
+  RowResult row = failed(3, "k");
+  EXPECT_TRUE(RowResult::from_json(row.to_json()).request.is_null());  // of earlier versions
+  row.request = {{"prompt", "a dog"}};
+  EXPECT_EQ(RowResult::from_json(row.to_json()).request, row.request);
+}
+
 }  // namespace
 }  // namespace molar

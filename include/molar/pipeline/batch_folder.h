@@ -41,11 +41,12 @@ struct RowResult {
   std::vector<RowPicture> pictures;  ///< empty where it failed
   std::string error;                 ///< empty where it is done
   ExitCode exit_code = ExitCode::kOk;
+  Json request;  ///< what was asked for, where it failed: no picture says it
 
   bool done() const { return error.empty(); }
   /// {"schema": 1, "row": ..., "key": ..., "status": "done" or "failed", ...}
   Json to_json() const;
-  /// Throws Json::exception for another object.
+  /// Throws Json::exception for another object. Failed rows of earlier versions have no request.
   static RowResult from_json(const Json& json);
 };
 
@@ -67,7 +68,7 @@ class BatchFolder {
   /// On the disk when it returns; nothing is written where it is known.
   void record(const RowResult& result);
   /// One line a row, in the list's order: the file of an uninterrupted run. Lines about pictures
-  /// of other lists stay.
+  /// of other lists stay, before those of this one.
   void finish(const std::vector<std::pair<int64_t, std::string>>& rows);
 
  private:
@@ -80,6 +81,16 @@ class BatchFolder {
   std::vector<std::string> lines_;  // as they stand in the file
   std::map<std::pair<int64_t, std::string>, RowResult> results_;
 };
+
+/// What a folder's results say, over all its shards.
+struct BatchResults {
+  int64_t num_rows = 0;
+  std::map<int64_t, RowResult> rows;  ///< the latest of each that has one, in [1, num_rows]
+  int64_t num_broken = 0;             ///< lines that are no results
+};
+
+/// Throws FileError where `folder` holds no batch.
+BatchResults read_batch_results(const std::filesystem::path& folder);
 
 /// How far a folder is, over all its shards.
 struct BatchStatus {
