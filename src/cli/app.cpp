@@ -18,6 +18,7 @@
 #include "doctor_command.h"
 #include "eval_command.h"
 #include "generate_command.h"
+#include "grid_command.h"
 #include "help.h"
 #include "inspect_command.h"
 #include "man_command.h"
@@ -28,6 +29,7 @@
 #include "molar/core/text.h"
 #include "molar/core/version.h"
 #include "molar/io/json_config.h"
+#include "report_command.h"
 #include "result_stream.h"
 #include "settings.h"
 #include "train_expert_command.h"
@@ -47,6 +49,8 @@ struct Program {
                "molar"};
   GenerateOptions generate;
   BatchCommandOptions batch;
+  GridCommandOptions grid;
+  ReportCommandOptions report;
   MergeCommandOptions merge;
   InspectOptions inspect;
   TrainLoraOptions train_lora;
@@ -85,6 +89,10 @@ void build(Program& program) {
   };
   add(register_batch(program.app, program.batch), program.batch.defaults.run, batch_help(),
       [&program](const LogSession& log) { return run_batch(program.batch, log); });
+  add(register_grid(program.app, program.grid), program.grid.defaults.run, grid_help(),
+      [&program](const LogSession& log) { run_grid(program.grid, log); });
+  add(register_report(program.app, program.report), program.report.run, report_help(),
+      [&program](const LogSession& log) { run_report(program.report, log); });
   add(register_merge(program.app, program.merge), program.merge.run, merge_help(),
       [&program](const LogSession& log) { run_merge(program.merge, log); });
   add(register_inspect(program.app, program.inspect), program.inspect.run, inspect_help(),

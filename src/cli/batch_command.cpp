@@ -8,12 +8,11 @@
 #include <iterator>
 
 #include "molar/core/error.h"
-#include "molar/core/nearest_name.h"
 #include "molar/io/file.h"
 #include "option_binder.h"
-#include "progress_display.h"
 #include "prompt_rows.h"
 #include "result_stream.h"
+#include "row_drawing.h"
 #include "signals.h"
 #include "text.h"
 #include "warnings.h"
@@ -23,11 +22,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kMaxListBytes = 1 << 28;
-constexpr size_t kMaxProblems = 20;
-constexpr int64_t kDefaultCache_mb = 1024, kMaxCache_mb = 1 << 24;
-constexpr int64_t kDefaultBatch = 8, kMaxBatch = 1024;
-
-using RowsFailedError = ErrorOf<ExitCode::kRowsFailed>;
 
 std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -43,46 +37,6 @@ std::string read_list(const std::string& file) {
   return text;
 }
 
-/// Several lines, the last of them the error itself.
-[[noreturn]] void refuse(const std::string& source, size_t num_rows,
-                         const std::vector<ListProblem>& problems) {
-  const ExitCode first = problems.front().exit_code;
-  const bool alike = std::ranges::all_of(
-      problems, [&](const ListProblem& problem) { return problem.exit_code == first; });
-  if (problems.size() == 1) throw Error(problems.front().message, first);
-  for (size_t i = 0; i < std::min(problems.size(), kMaxProblems); ++i)
-    spdlog::error("{}", Error(problems[i].message).what());
-  if (problems.size() > kMaxProblems)
-    spdlog::error("... and {} more", problems.size() - kMaxProblems);
-  throw Error(
-      fmt::format("{}: {} problems, {} rows; nothing was drawn", source, problems.size(), num_rows),
-      alike ? first : ExitCode::kInput);
-}
-
-/// "auto", or the most pictures of one call.
-void take_batch_size(const std::optional<std::string>& text, BatchDrawOptions& options) {
-  options.max_batch = kDefaultBatch;
-  if (!text || *text == "auto") return;
-  options.limit_memory = false;
-  options.max_batch = parse_value<int64_t>("--batch-size", *text);
-  if (options.max_batch < 1 || options.max_batch > kMaxBatch)
-    throw ConfigError(fmt::format("--batch-size {}: wanted auto, or 1 to {}", *text, kMaxBatch));
-}
-
-BatchOrder batch_order(const std::optional<std::string>& text) {
-  if (!text || *text == "shared") return BatchOrder::kShared;
-  if (*text == "list") return BatchOrder::kList;
-  throw ConfigError(fmt::format("--order '{}': wanted shared, list{}", *text,
-                                suggestion(*text, {"shared", "list"})));
-}
-
-int64_t cache_bytes(const std::optional<int64_t>& megabytes) {
-  const int64_t value = megabytes.value_or(kDefaultCache_mb);
-  if (value < 0 || value > kMaxCache_mb)
-    throw ConfigError(fmt::format("--cache-memory {}: wanted 0 to {} MB", value, kMaxCache_mb));
-  return value << 20;
-}
-
 /// Options of generate that a batch has no use for.
 void refuse_unfit(const BatchCommandOptions& options) {
   if (options.files.size() != 1)
@@ -94,10 +48,6 @@ void refuse_unfit(const BatchCommandOptions& options) {
   if (fs::exists(*options.defaults.output) && !fs::is_directory(*options.defaults.output))
     throw ConfigError(fmt::format("-o '{}' is a file; wanted a folder for the pictures",
                                   *options.defaults.output));
-  if (options.defaults.on_exist == OnExist::kNumber)
-    throw ConfigError(
-        "--on-exist number: a batch names pictures by row and content; wanted skip, overwrite or "
-        "error");
 }
 
 void print_status(const fs::path& folder, bool json) {
@@ -125,67 +75,6 @@ void print_status(const fs::path& folder, bool json) {
                                    status.missing.size(), status.num_rows));
 }
 
-Json pictures_json(const fs::path& folder, const std::vector<RowPicture>& pictures) {
-  Json json = Json::array();
-  for (const RowPicture& picture : pictures)
-    json.push_back({{"path", (folder / picture.file).string()}, {"seed", picture.seed}});
-  return json;
-}
-
-void print_plan(const CheckedBatch& batch, const Shard& shard, const fs::path& folder, bool json) {
-  for (const CheckedRow& row : batch.rows) {
-    if (!shard.has(row.number)) continue;
-    if (json) {
-      Json line = {{"schema", 1},
-                   {"dry_run", true},
-                   {"row", row.number},
-                   {"key", row.key},
-                   {"request", row.request.to_json()},
-                   {"pictures", pictures_json(folder, row.pictures)}};
-      for (size_t i = 0; i < row.pictures.size(); ++i)
-        line["pictures"][i]["skipped"] = is_taken(folder / row.pictures[i].file);
-      write_result_line(dump(line));
-      continue;
-    }
-    for (const RowPicture& picture : row.pictures) {
-      const fs::path path = folder / picture.file;
-      write_result_line(fmt::format("{}: {}", is_taken(path) ? "skip" : "write", path.string()));
-    }
-  }
-}
-
-void print_row(const RowReport& report, const fs::path& folder, bool json) {
-  if (!json) {
-    for (const RowPicture& picture : report.result.pictures)
-      write_result_line((folder / picture.file).string());
-    return;
-  }
-  Json line = report.result.to_json();
-  line["skipped"] = report.skipped;
-  if (report.result.done()) {
-    line["pictures"] = pictures_json(folder, report.result.pictures);
-    for (size_t i = 0; i < report.timings.size() && i < line["pictures"].size(); ++i)
-      line["pictures"][i].update(report.timings[i]);
-  }
-  write_result_line(dump(line));
-}
-
-std::vector<std::string> picture_files(const CheckedBatch& batch, const Shard& shard) {
-  std::vector<std::string> files;
-  for (const CheckedRow& row : batch.rows)
-    if (shard.has(row.number))
-      for (const RowPicture& picture : row.pictures) files.push_back(picture.file);
-  return files;
-}
-
-void refuse_existing(const std::vector<std::string>& files, const fs::path& folder) {
-  for (const std::string& file : files)
-    if (is_taken(folder / file))
-      throw ConfigError(
-          fmt::format("'{}' exists; choose another -o, or --on-exist skip or overwrite",
-                      (folder / file).string()));
-}
-
 }  // namespace
 
 CLI::App* register_batch(CLI::App& program, BatchCommandOptions& o) {
@@ -204,14 +93,7 @@ CLI::App* register_batch(CLI::App& program, BatchCommandOptions& o) {
   rows.value("--shard", o.shard, "I/N", "Only the rows whose number leaves I when divided by N");
   rows.flag("--fail-fast", o.fail_fast, "Stop at the first row that fails");
 
-  OptionBinder speed(*app, "Speed");
-  speed.value("--batch-size", o.batch_size, "auto|N",
-              "Pictures in one call of the UNet, at most; never where that changes a bit (auto)");
-  speed.value("--order", o.order, "shared|list",
-              "shared: rows of the same LoRAs, sizes and texts follow each other (shared)");
-  speed.value("--cache-memory", o.cache_memory_mb, "MB",
-              "Kept of LoRA files, experts, merges and encoded prompts: each this much (1024)");
-
+  register_drawing_options(*app, o.speed);
   register_picture_options(*app, o.defaults);
   OptionBinder output(*app, "Output");
   output.value("-o,--output", o.defaults.output, "DIR",
@@ -248,54 +130,26 @@ void run_batch(const BatchCommandOptions& options, const LogSession& log) {
   }
   const CancellationToken& cancellation = handle_signals(run.quiet);
   refuse_unfit(options);
-  BatchDrawOptions draw_options{.shard = options.shard.value_or(Shard{}),
-                                .order = batch_order(options.order),
-                                .redraw = options.defaults.on_exist == OnExist::kOverwrite,
-                                .metadata = !options.defaults.no_metadata,
-                                .fail_fast = options.fail_fast};
-  take_batch_size(options.batch_size, draw_options);
-  const PipelineOptions pipeline_options{.keep_loaded = true,
-                                         .cache_bytes = cache_bytes(options.cache_memory_mb)};
+  RowDrawing drawing = resolve_drawing(options.defaults, options.speed);
+  drawing.draw.shard = options.shard.value_or(Shard{});
+  drawing.draw.fail_fast = options.fail_fast;
   set_threads(options.defaults.machine.threads);
 
   const std::string& file = options.files.front();
-  const std::string source = file == "-" ? "<stdin>" : file;
+  drawing.source = file == "-" ? "<stdin>" : file;
   const std::string text = read_list(file);
   const PromptList list =
-      parse_prompt_list(text, source, options.format.value_or(guess_format(file, text)));
+      parse_prompt_list(text, drawing.source, options.format.value_or(guess_format(file, text)));
   const GenerateOptions defaults = with_prompts_read(options.defaults);
   const PromptRows rows(list, defaults, options.ignored_columns);
-  if (!rows.problems().empty()) refuse(source, list.rows.size(), rows.problems());
-  spdlog::info("checking {} rows of {}", rows.rows().size(), source);
-  CheckedBatch batch = check_batch(rows.rows(), pipeline_options, cancellation);
-  std::vector<ListProblem> problems;
-  for (const auto& [row, failure] : batch.problems) problems.push_back(rows.describe(row, failure));
-  if (!problems.empty()) refuse(source, list.rows.size(), problems);
-
-  const fs::path folder = *options.defaults.output;
+  CheckedBatch batch = check_rows(rows, drawing, cancellation);
   if (options.defaults.dry_run) {
-    print_plan(batch, draw_options.shard, folder, run.json);
+    print_plan(batch, drawing);
     return;
   }
-  const std::vector<std::string> files = picture_files(batch, draw_options.shard);
-  if (options.defaults.on_exist == OnExist::kError) refuse_existing(files, folder);
-  BatchFolder results(folder, draw_options.shard, std::ssize(list.rows), files);
-  const std::unique_ptr<ProgressSink> progress =
-      make_progress_display(options.defaults.machine.progress_style(run.quiet));
-  const BatchSummary summary =
-      draw_batch(batch, results, draw_options, {*progress, cancellation},
-                 [&](const RowReport& report) { print_row(report, folder, run.json); });
-  std::vector<std::pair<int64_t, std::string>> keys;
-  for (const CheckedRow& row : batch.rows) keys.emplace_back(row.number, row.key);
-  results.finish(keys);
-  spdlog::info("{} rows drawn, {} there already, {} failed", summary.num_drawn, summary.num_skipped,
-               summary.num_failed);
+  const BatchSummary summary = draw_rows(batch, drawing, cancellation);
   repeat_warnings(log, run.quiet);
-  if (summary.num_failed > 0)
-    throw RowsFailedError(fmt::format(
-        "{} of {} rows failed, see '{}'; the same command draws them again", summary.num_failed,
-        summary.num_drawn + summary.num_skipped + summary.num_failed,
-        (folder / results_name(draw_options.shard)).string()));
+  require_all_drawn(summary, drawing);
 }
 
 }  // namespace molar::cli

@@ -12,7 +12,8 @@
 #include "generate_options.h"
 #include "molar/core/log.h"
 #include "molar/io/prompt_list.h"
-#include "molar/pipeline/batch_run.h"
+#include "molar/pipeline/batch_folder.h"
+#include "row_drawing.h"
 
 namespace molar::cli {
 
@@ -22,8 +23,7 @@ struct BatchCommandOptions {
   std::optional<PromptListFormat> format;
   std::vector<std::string> ignored_columns;
   std::optional<Shard> shard;
-  std::optional<std::string> batch_size, order;
-  std::optional<int64_t> cache_memory_mb;
+  DrawingOptions speed;
   bool fail_fast = false;
   std::optional<std::filesystem::path> status;
 };

@@ -75,9 +75,20 @@ void take_prompts(const GenerateOptions& o, GenerationRequest& request) {
   take(o.prompt_syntax, request.prompt_syntax);
 }
 
+/// In place of the strength that the file was given with.
+void take_weight(const std::string& option, const std::optional<double>& weight,
+                 std::optional<LoraUse>& use) {
+  if (!weight) return;
+  if (!use)
+    throw ConfigError(fmt::format("--{0}-weight {1}: does nothing without --{0}", option, *weight));
+  use->weight = *weight;
+}
+
 void take_adapters(const GenerateOptions& o, AdapterRequest& adapters) {
   take(o.subject, adapters.subject);
   take(o.style, adapters.style);
+  take_weight("subject", o.subject_weight, adapters.subject);
+  take_weight("style", o.style_weight, adapters.style);
   if (!o.loras.empty()) adapters.loras = o.loras;
   take(o.merge, adapters.merge);
   take(o.hypernetwork, adapters.hypernetwork);
@@ -129,6 +140,9 @@ void register_picture_options(CLI::App& app, GenerateOptions& o) {
   lora.value("--subject", o.subject, "FILE[@W[:BLOCK=W,...]]",
              "LoRA of the subject, with strength W (1.0), of single blocks too (MID=0.5,OUT=0)");
   lora.value("--style", o.style, "FILE[@W[:BLOCK=W,...]]", "LoRA of the style, the same");
+  lora.value("--subject-weight", o.subject_weight, "W",
+             "Strength of the subject, in place of the one behind its file's @");
+  lora.value("--style-weight", o.style_weight, "W", "Strength of the style, the same");
   lora.list("--lora", o.loras, "FILE[@W[:BLOCK=W,...]]",
             "Another LoRA, joins after the merge; repeatable");
   lora.value("--merge", o.merge, "METHOD",

@@ -38,6 +38,7 @@ struct GenerateOptions {
   std::optional<std::string> dtype;
   bool vae_tiling = false;
   std::optional<LoraUse> subject, style;
+  std::optional<double> subject_weight, style_weight;
   std::vector<LoraUse> loras;
   std::optional<std::string> merge;
   std::optional<std::filesystem::path> hypernetwork, coefficients;

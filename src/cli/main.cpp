@@ -34,7 +34,8 @@ bool notice_shown = false;
 [[gnu::no_sanitize("address", "undefined")]] void show_notice(int argc, char** argv,
                                                               char** environment) {
   termios settings;
-  if (argc < 2 || !(equal(argv[1], "generate") || equal(argv[1], "batch")) ||
+  if (argc < 2 ||
+      !(equal(argv[1], "generate") || equal(argv[1], "batch") || equal(argv[1], "grid")) ||
       ::ioctl(STDERR_FILENO, TCGETS, &settings) != 0)
     return;
   for (int i = 2; i < argc; ++i)

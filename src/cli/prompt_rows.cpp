@@ -11,8 +11,11 @@
 namespace molar::cli {
 namespace {
 
-/// As the list has it: what is wrong with a value there is bad input, not a wrong command line.
-ExitCode code_in_list(ExitCode code) { return code == ExitCode::kUsage ? ExitCode::kInput : code; }
+/// As the list has it: what is wrong with a value there is bad input, not a wrong command line. A
+/// row with a name comes from the command line.
+ExitCode code_of(const PromptRow& row, ExitCode code) {
+  return code == ExitCode::kUsage && row.name.empty() ? ExitCode::kInput : code;
+}
 
 /// The file of "FILE@W".
 std::string file_part(const std::string& value) { return value.substr(0, value.rfind('@')); }
@@ -40,13 +43,22 @@ const PromptCell* cell_of(const PromptRow& row, const std::string& message) {
 
 }  // namespace
 
+std::vector<std::string> picture_option_names() {
+  CLI::App app;
+  GenerateOptions options;
+  register_picture_options(app, options);
+  std::vector<std::string> names = option_names(app);
+  std::erase_if(names, [](const std::string& name) { return name == "help" || name == "version"; });
+  return names;
+}
+
 PromptRows::PromptRows(const PromptList& list, const GenerateOptions& defaults,
                        const std::vector<std::string>& ignored)
-    : list_(list), defaults_(defaults), ignored_(ignored.begin(), ignored.end()) {
+    : list_(list),
+      defaults_(defaults),
+      ignored_(ignored.begin(), ignored.end()),
+      names_(picture_option_names()) {
   register_picture_options(app_, options_);
-  names_ = option_names(app_);
-  std::erase_if(names_,
-                [](const std::string& name) { return name == "help" || name == "version"; });
   check_columns();
   if (!problems_.empty()) return;  // each row would say the same
   for (size_t i = 0; i < list.rows.size(); ++i) read(list.rows[i], static_cast<int64_t>(i) + 1);
@@ -71,8 +83,12 @@ void PromptRows::check_columns() {
           {fmt::format("{}: column {}", place(list_.source, column.position), *message)});
 }
 
-void PromptRows::set(const PromptCell& cell) {
-  const std::string origin = place(list_.source, cell.position);
+std::string PromptRows::origin(const PromptRow& row, const TextPosition& position) const {
+  return row.name.empty() ? place(list_.source, position) : "";
+}
+
+void PromptRows::set(const PromptRow& row, const PromptCell& cell) {
+  const std::string origin = this->origin(row, cell.position);
   if (CLI::Option* target = option(cell.key)) {
     target->clear();
     set_option(*target, cell.values, origin);
@@ -88,16 +104,17 @@ BatchRow PromptRows::to_batch_row(const PromptRow& row, int64_t number) {
   };
   // A row's own choice takes the command line's place, which would exclude it.
   if (const auto no_mole = cell_named("no-mole"); no_mole != row.cells.end()) {
-    set(*no_mole);
+    set(row, *no_mole);
     if (options_.mole.off) options_.mole = MoleOptions{.off = true};
   } else if (cell_named("mole") != row.cells.end()) {
     options_.mole.off = false;
   }
-  for (const PromptCell& cell : row.cells) set(cell);
+  for (const PromptCell& cell : row.cells) set(row, cell);
   if (!options_.prompt)
     throw InputError(fmt::format("{}: no prompt; wanted a prompt in the row, or -p for all rows",
                                  place(list_.source, row.position)));
-  BatchRow out{.number = number, .place = place(list_.source, row.position)};
+  BatchRow out{.number = number,
+               .place = row.name.empty() ? place(list_.source, row.position) : row.name};
   try {
     out.request = resolve_request(options_, std::nullopt);
     out.model = resolve_model(options_, std::nullopt);
@@ -117,17 +134,16 @@ void PromptRows::read(const PromptRow& row, int64_t number) {
   try {
     rows_.push_back(to_batch_row(row, number));
   } catch (const Error& error) {
-    problems_.push_back({error.what(), code_in_list(error.exit_code())});
+    problems_.push_back({error.what(), code_of(row, error.exit_code())});
   }
 }
 
 ListProblem PromptRows::describe(int64_t number, const Failure& failure) const {
   const PromptRow& row = list_.rows[static_cast<size_t>(number - 1)];
   const PromptCell* cell = cell_of(row, failure.message);
-  return {
-      fmt::format("{}: {}", place(list_.source, cell == nullptr ? row.position : cell->position),
-                  failure.message),
-      code_in_list(failure.exit_code)};
+  const std::string where = origin(row, cell == nullptr ? row.position : cell->position);
+  return {where.empty() ? failure.message : fmt::format("{}: {}", where, failure.message),
+          code_of(row, failure.exit_code)};
 }
 
 }  // namespace molar::cli

@@ -20,6 +20,9 @@ struct ListProblem {
   ExitCode exit_code = ExitCode::kInput;
 };
 
+/// Long names of the options that a row may set.
+std::vector<std::string> picture_option_names();
+
 /// Reads rows on top of the command line's options.
 class PromptRows {
  public:
@@ -30,6 +33,7 @@ class PromptRows {
   /// Every row that can be asked for; the others are problems.
   const std::vector<BatchRow>& rows() const { return rows_; }
   const std::vector<ListProblem>& problems() const { return problems_; }
+  int64_t num_rows() const { return std::ssize(list_.rows); }
   /// What is wrong with row `number` (from 1), at the cell that it is about.
   ListProblem describe(int64_t number, const Failure& failure) const;
 
@@ -37,7 +41,8 @@ class PromptRows {
   CLI::Option* option(const std::string& key) const;
   std::optional<std::string> unknown(const std::string& key) const;
   void check_columns();
-  void set(const PromptCell& cell);  // in options_
+  std::string origin(const PromptRow& row, const TextPosition& position) const;
+  void set(const PromptRow& row, const PromptCell& cell);  // in options_
   void read(const PromptRow& row, int64_t number);
   BatchRow to_batch_row(const PromptRow& row, int64_t number);
 

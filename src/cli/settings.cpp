@@ -80,7 +80,8 @@ void set_option(CLI::Option& option, const std::vector<std::string>& values,
     }
     option.run_callback();
   } catch (const Error& error) {
-    throw Error(fmt::format("{}: {}", origin, error.what()), error.exit_code());
+    const std::string prefix = origin.empty() ? "" : origin + ": ";
+    throw Error(prefix + error.what(), error.exit_code());
   }
 }
 

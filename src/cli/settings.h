@@ -15,8 +15,7 @@ namespace molar::cli {
 std::string environment_name(const std::string& long_name);
 
 /// Gives `option` its value, read as a flag's would be. Throws what reading it throws, with
-/// `origin`
-/// ("molar.toml:3") in front.
+/// `origin` ("molar.toml:3") in front, if it is not empty.
 void set_option(CLI::Option& option, const std::vector<std::string>& values,
                 const std::string& origin);
 

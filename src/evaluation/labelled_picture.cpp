@@ -19,15 +19,6 @@ constexpr std::pair<std::string_view, std::string LabelledPicture::*> kLabels[] 
     {"style", &LabelledPicture::style}};
 constexpr std::string_view kNoLabel = "-";
 
-/// The `molar` chunk; nullopt: none.
-std::optional<Json> read_record(const fs::path& picture) {
-  if (picture.extension() != ".png") return std::nullopt;
-  for (const auto& [keyword, text] : read_png_text(picture))
-    if (keyword == "molar")
-      return parse_json(text, fmt::format("the molar record of '{}'", picture.string()));
-  return std::nullopt;
-}
-
 /// Labels as the record has them. Returns false where there is none.
 bool label_by_record(LabelledPicture& picture) {
   try {
@@ -68,6 +59,14 @@ std::vector<fs::path> pictures_below(const fs::path& folder) {
 }
 
 }  // namespace
+
+std::optional<Json> read_record(const fs::path& picture) {
+  if (picture.extension() != ".png") return std::nullopt;
+  for (const auto& [keyword, text] : read_png_text(picture))
+    if (keyword == "molar")
+      return parse_json(text, fmt::format("the molar record of '{}'", picture.string()));
+  return std::nullopt;
+}
 
 PictureLayout PictureLayout::parse(std::string_view text) {
   PictureLayout layout;

@@ -45,27 +45,8 @@ std::string translated(std::string name,
   return found == std::end(table) ? name : std::string(found->second);
 }
 
-std::string key_of(std::string_view name) {
-  std::string key(trimmed(name));
-  for (char& c : key)
-    c = c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  if (key.starts_with("--")) key.erase(0, 2);
-  return translated(std::move(key), kAliases);
-}
-
 bool is_list(const std::string& key) {
   return std::ranges::find(kListKeys, key) != std::end(kListKeys);
-}
-
-std::vector<std::string> values_of(const std::string& key, std::string_view text) {
-  if (!is_list(key)) return {std::string(text)};
-  std::vector<std::string> values;
-  for (size_t start = 0; start <= text.size();) {
-    const size_t end = std::min(text.find(';', start), text.size());
-    values.emplace_back(trimmed(text.substr(start, end - start)));
-    start = end + 1;
-  }
-  return values;
 }
 
 /// The place of the character at `offset` of a line.
@@ -90,7 +71,7 @@ void add_cell(PromptRow& row, PromptCell cell, const std::string& source) {
 std::vector<PromptCell> read_header(const CsvRow& row, const std::string& source) {
   std::vector<PromptCell> columns;
   for (const CsvCell& cell : row) {
-    PromptCell column{key_of(cell.text), {}, cell.position};
+    PromptCell column{prompt_key(cell.text), {}, cell.position};
     if (column.key.empty())
       throw InputError(fmt::format("{}: a column without a name; wanted the long name of an option",
                                    place(source, cell.position)));
@@ -118,7 +99,7 @@ PromptRow read_csv_row(const CsvRow& cells, const std::vector<PromptCell>& colum
   for (size_t i = 0; i < cells.size(); ++i)
     if (!trimmed(cells[i].text).empty())
       row.cells.push_back(
-          {columns[i].key, values_of(columns[i].key, cells[i].text), cells[i].position});
+          {columns[i].key, prompt_values(columns[i].key, cells[i].text), cells[i].position});
   return row;
 }
 
@@ -153,7 +134,7 @@ std::optional<std::string> json_text(const Json& value) {
 
 PromptCell read_json_cell(const std::string& name, const Json& value, const TextPosition& position,
                           const std::string& source) {
-  PromptCell cell{key_of(name), {}, position};
+  PromptCell cell{prompt_key(name), {}, position};
   const bool is_array = value.is_array() && is_list(cell.key);
   for (const Json& part : is_array ? value : Json::array({value})) {
     const auto text = json_text(part);
@@ -218,8 +199,8 @@ void read_text_line(std::string_view line, int64_t number, PromptList& list) {
     const TextPosition position = inside(number, line, option);
     const std::string name(words.substr(0, name_end));
     const std::string_view value = trimmed(words.substr(std::min(name_end + 1, words.size())));
-    PromptCell cell{key_of(translated(name, kKohyaOptions)), {}, position};
-    cell.values = values_of(cell.key, value);
+    PromptCell cell{prompt_key(translated(name, kKohyaOptions)), {}, position};
+    cell.values = prompt_values(cell.key, value);
     if (name.empty() || value.empty()) {
       if (row.problem.empty())
         row.problem = fmt::format(
@@ -235,6 +216,25 @@ void read_text_line(std::string_view line, int64_t number, PromptList& list) {
 }
 
 }  // namespace
+
+std::string prompt_key(std::string_view name) {
+  std::string key(trimmed(name));
+  for (char& c : key)
+    c = c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  if (key.starts_with("--")) key.erase(0, 2);
+  return translated(std::move(key), kAliases);
+}
+
+std::vector<std::string> prompt_values(const std::string& key, std::string_view text) {
+  if (!is_list(key)) return {std::string(text)};
+  std::vector<std::string> values;
+  for (size_t start = 0; start <= text.size();) {
+    const size_t end = std::min(text.find(';', start), text.size());
+    values.emplace_back(trimmed(text.substr(start, end - start)));
+    start = end + 1;
+  }
+  return values;
+}
 
 PromptListFormat guess_format(std::string_view name, std::string_view text) {
   constexpr std::pair<std::string_view, PromptListFormat> kExtensions[] = {

@@ -195,5 +195,13 @@ def write_lora(path, seed, gain=0.5, model=SD15, metadata=None):
     write_safetensors(path, tensors, metadata)
 
 
+# ---- pages ----------------------------------------------------------------------------------------------
+
+def report_data(page):
+    """The JSON in a page of `molar report`."""
+    start = '<script type="application/json" id="data">'
+    return json.loads(pathlib.Path(page).read_text().partition(start)[2].partition("</script>")[0])
+
+
 def main():
     unittest.main(argv=[sys.argv[0], *sys.argv[3:]], module="__main__")

@@ -386,6 +386,17 @@ TEST_F(PictureFiles, TextThatNoChunkCanHoldIsMended) {
   EXPECT_EQ(read_png_text(path), (PngText{{"a", "x\xEF\xBF\xBDy"}, {"b", "caf\xEF\xBF\xBD"}}));
 }
 
+TEST_F(PictureFiles, JpegsComeBackNearlyAsTheyWere) {
+  const Tensor ramp = at::arange(0, 240, 5).view({1, 48, 1}).expand({30, 48, 3}).to(at::kByte);
+  const std::string fine = encode_jpeg(ramp, 95), coarse = encode_jpeg(ramp, 20);
+  EXPECT_LT(coarse.size(), fine.size());
+  const Tensor back = read_image(folder_.file("t.jpg", fine));
+  EXPECT_EQ(back.sizes(), ramp.sizes());
+  EXPECT_LE((back.to(at::kInt) - ramp.to(at::kInt)).abs().max().item<int>(), 6);
+  expect_error<Error>([] { encode_jpeg(at::zeros({1, 70000, 3}, at::kByte), 90); },
+                      {"70000 x 1", "cannot write a JPEG"});
+}
+
 TEST(EncodePng, RefusesOtherTensorsAndKeywords) {
   const Tensor pixel = at::zeros({1, 1, 3}, at::kByte);
   expect_error<Error>([] { encode_png(at::zeros({3, 2, 2}, at::kByte), {}); },

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "molar/io/json_config.h"
+
 namespace molar {
 
 struct LabelledPicture {
@@ -35,6 +37,10 @@ class PictureLayout {
  private:
   std::vector<std::string> levels_;
 };
+
+/// The JSON of the chunk `molar`; nullopt: the picture carries none. Throws InputError, FileError
+/// for broken ones.
+std::optional<Json> read_record(const std::filesystem::path& picture);
 
 /// Whether a picture that no layout labels must carry a record.
 enum class Records { kNeeded, kOptional };

@@ -36,6 +36,10 @@ PngText read_png_text(const std::filesystem::path& path);
 /// characters).
 std::string encode_png(const Tensor& pixels, const PngText& text);
 
+/// pixels: uint8 [H, W, 3]; quality: 1 to 100 as libjpeg counts. Returns the JPEG's bytes. Throws
+/// Error for more than 65500 pixels a side.
+std::string encode_jpeg(const Tensor& pixels, int quality);
+
 /// Pillow's filters of the same names.
 enum class ResizeFilter { kBilinear, kBicubic, kLanczos };
 

@@ -27,6 +27,7 @@ struct PromptCell {
 struct PromptRow {
   TextPosition position;
   std::vector<PromptCell> cells;  ///< without empty ones: they inherit
+  std::string name;               ///< what messages call it, where it stands in no list; else empty
   std::string problem;  ///< "prompts.csv:3:1: ...", where the row itself is broken; else empty
 };
 
@@ -35,6 +36,11 @@ struct PromptList {
   std::vector<PromptCell> columns;  ///< CSV: its header, without values
   std::vector<PromptRow> rows;
 };
+
+/// The key that a column of this name has.
+std::string prompt_key(std::string_view name);
+/// The values that a cell of this key and text has.
+std::vector<std::string> prompt_values(const std::string& key, std::string_view text);
 
 /// By the name's extension: .csv; .jsonl, .ndjson, .json; .txt. Another name, or standard input: by
 /// the first character, '{' for JSON lines, else CSV.
