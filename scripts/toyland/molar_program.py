@@ -26,7 +26,7 @@ def run_molar(*words: object) -> str:
 
 
 def draw(jobs: list[tuple[Path, tuple[object, ...]]]) -> list[np.ndarray]:
-    """`molar generate` with each job's options, as many at a time as there are processors; uint8 [H, W, 3] each.
+    """`molar generate` without experts (judge_people judges those) and with each job's options, as many at a time as there are processors; uint8 [H, W, 3] each.
 
     A file that is there from an earlier call is kept: delete the folder when the model changes.
     """
@@ -34,7 +34,7 @@ def draw(jobs: list[tuple[Path, tuple[object, ...]]]) -> list[np.ndarray]:
     def draw_one(job: tuple[Path, tuple[object, ...]]) -> np.ndarray:
         path, options = job
         if not path.exists():
-            run_molar("generate", *options, "--threads", 1, "-q", "-o", path)
+            run_molar("generate", "--no-mole", *options, "--threads", 1, "-q", "-o", path)
         return np.asarray(Image.open(path).convert("RGB"))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
