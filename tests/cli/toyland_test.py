@@ -15,7 +15,9 @@ LORAS = MODEL / "loras"
 TRIGGERS = {"ziggy": "zib cat", "smiley": "pog teapot", "blazer": "vru car", "emperor": "jyk penguin", "cosmo": "wof rocket",
             "stained-glass": "in stained glass style", "blueprint": "in blueprint style", "neon": "in neon style",
             "comic": "in comic book style", "oil": "in oil painting style"}
-MAX_BYTES = 40e6
+# Of the base with the networks for metrics, and of all with what was trained beside it.
+BESIDE = ("loras", "mole", "judges", "hypernet.safetensors")
+MAX_BYTES, MAX_BYTES_IN_ALL = 40e6, 50e6
 
 
 class Toyland(CliTest):
@@ -54,6 +56,13 @@ class Toyland(CliTest):
         house = self.toy("house", "a red house on grass").pixels
         self.assertGreater(max_distance(house, self.toy("car", "a blue car on a street").pixels), 64)
 
+    def test_face_and_hand_experts_act_unless_told_not_to(self):
+        prompt = "a close-up of the face of a happy woman with long red hair"
+        by_default, without = self.toy("face", prompt), self.toy("base", prompt, "--no-mole")
+        self.assertEqual([expert["name"] for expert in by_default.record["experts"]], ["face", "hand", "gates"])
+        self.assertEqual(without.record["experts"], [])
+        self.assertGreater(max_distance(by_default.pixels, without.pixels), 64)
+
     def test_the_ten_test_loras_are_shipped_and_no_others(self):
         self.assertEqual({path.name for path in LORAS.iterdir()}, {f"{name}.safetensors" for name in TRIGGERS})
         for name, words in TRIGGERS.items():
@@ -61,7 +70,12 @@ class Toyland(CliTest):
             self.assertEqual(summary["trigger_words"], words)
 
     def test_it_is_small_and_has_the_networks_for_metrics(self):
-        self.assertLess(sum(path.stat().st_size for path in MODEL.rglob("*") if path.is_file()), MAX_BYTES)
+        sizes = {path.relative_to(MODEL).parts[0]: 0 for path in MODEL.rglob("*")}
+        for path in MODEL.rglob("*"):
+            sizes[path.relative_to(MODEL).parts[0]] += path.stat().st_size if path.is_file() else 0
+        self.assertLess(sum(size for part, size in sizes.items() if part not in BESIDE), MAX_BYTES)
+        self.assertLess(sum(sizes.values()), MAX_BYTES_IN_ALL)
+        self.assertTrue(all(part in sizes for part in BESIDE), sizes)
         for network in ("clip", "dino"):
             for file in ("config.json", "model.safetensors", "preprocessor_config.json"):
                 self.assertTrue((MODEL / network / file).exists(), f"{network}/{file}")
