@@ -11,8 +11,8 @@ import tempfile
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # The browser reads messages on descriptor 3 and writes them on 4.
-LAUNCHER = """import os, sys
-ends = [os.dup(int(text)) for text in sys.argv[1:3]]
+LAUNCHER = """import fcntl, os, sys
+ends = [fcntl.fcntl(int(text), fcntl.F_DUPFD, 10) for text in sys.argv[1:3]]  # out of the way of 3 and 4
 os.dup2(ends[0], 3), os.dup2(ends[1], 4)
 os.execvp(sys.argv[3], sys.argv[3:])"""
 

@@ -12,7 +12,7 @@ import harness
 from harness import CliTest
 
 SAMPLERS = ["ddim", "ddpm", "pndm", "lms", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_sde", "unipc", "lcm"]
-COMMANDS = ["generate", "batch", "merge", "inspect", "eval", "train", "doctor", "completion", "man"]
+COMMANDS = ["generate", "batch", "grid", "report", "merge", "inspect", "eval", "train", "doctor", "completion", "man"]
 
 
 class ShellTest(CliTest):
