@@ -31,7 +31,11 @@ OPEN = 30.0  # a gate's bias: its sigmoid is 1 in float32
 REGIONS = [word for expert in EXPERTS for word in ("--region", f"{expert}=auto")]
 BASE = "base"
 SHEET_METHODS = (BASE, "both gates")
-SHEET_ROWS = 15  # three of each kind
+# Rows of a sheet's two lines, from 1: five faces and five hands; four scenes of one, three of two, three of three people.
+SHEET_LINES = (
+    (*range(1, 26, 5), *range(2, 27, 5)),
+    (*range(3, 23, 5), *range(4, 19, 5), *range(5, 20, 5)),
+)
 
 
 def without_gates() -> Path:
@@ -89,8 +93,8 @@ def main() -> None:
                         "--human", MODEL / "judges", "--prompts", out / f"{name}.jsonl", "--clip", MODEL / "clip", "-o",
                         out / "scores"))  # fmt: skip
         shown = [method for method in SHEET_METHODS if method in options]
-        write_sheet([(method, [picture(out / "run" / method, row + 1) for row in range(SHEET_ROWS)]) for method in shown],
-                    out / "sheet.png")  # fmt: skip
+        write_sheet([(method, [picture(out / "run" / method, row) for row in rows])
+                     for rows in SHEET_LINES for method in shown], out / "sheet.jpg")  # fmt: skip
 
 
 if __name__ == "__main__":
