@@ -75,7 +75,7 @@ def peak_bytes(output: str) -> int:
 def molar_batch(args, rows, *more) -> Spent:
     out = args.out / "batch"
     shutil.rmtree(out, ignore_errors=True)
-    whole_s, cpu_s, output = run([args.molar, "batch", rows, "-m", MODEL, "-o", out, "--device", "cpu", "--dtype", "f32", "--prompt-syntax",
+    whole_s, cpu_s, output = run([args.molar, "batch", rows, "-m", MODEL, "--no-mole", "-o", out, "--device", "cpu", "--dtype", "f32", "--prompt-syntax",
                            "plain", "-t", args.threads, "--json", "-q", *more], args)
     return Spent(whole_s, cpu_s, peak_bytes(output))
 
@@ -85,7 +85,7 @@ def molar_alone(args, rows) -> Spent:
     shutil.rmtree(out, ignore_errors=True)
     whole_s, cpu_s, peak = 0.0, 0.0, 0
     for number, row in enumerate(csv.DictReader(rows.open()), start=1):
-        seconds, cpu, output = run([args.molar, "generate", "-m", MODEL, "-p", row["prompt"], "-s", row["seed"], "--steps", row["steps"],
+        seconds, cpu, output = run([args.molar, "generate", "-m", MODEL, "--no-mole", "-p", row["prompt"], "-s", row["seed"], "--steps", row["steps"],
                                "--cfg-scale", row["cfg-scale"], "--subject", row["subject"], "--style", row["style"], "--merge",
                                row["merge"], "--device", "cpu", "--dtype", "f32", "--prompt-syntax", "plain", "-t", args.threads,
                                "--json", "-q", "-o", out / f"{number:05}.png"], args)
