@@ -23,10 +23,6 @@ namespace {
 
 constexpr uint64_t kMaxListBytes = 1 << 28;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 std::string read_list(const std::string& file) {
   if (file != "-") return read_file(file, kMaxListBytes);
   std::string text{std::istreambuf_iterator<char>(std::cin), {}};
@@ -44,10 +40,7 @@ void refuse_unfit(const BatchCommandOptions& options) {
                           ? "no list; wanted 'molar batch FILE -o DIR', '-' for standard input"
                           : fmt::format("one list at a time, found '{}' and '{}'", options.files[0],
                                         options.files[1]));
-  if (!options.defaults.output) throw ConfigError("no folder for the pictures; wanted -o DIR");
-  if (fs::exists(*options.defaults.output) && !fs::is_directory(*options.defaults.output))
-    throw ConfigError(fmt::format("-o '{}' is a file; wanted a folder for the pictures",
-                                  *options.defaults.output));
+  require_output_folder(options.defaults);
 }
 
 void print_status(const fs::path& folder, bool json) {
@@ -55,11 +48,11 @@ void print_status(const fs::path& folder, bool json) {
   Json failed = Json::array();
   for (const RowResult& result : status.failed) failed.push_back(result.to_json());
   if (json) {
-    write_result_line(dump({{"schema", 1},
-                            {"rows", status.num_rows},
-                            {"done", status.num_done},
-                            {"failed", failed},
-                            {"missing", status.missing}}));
+    write_result_json({{"schema", 1},
+                       {"rows", status.num_rows},
+                       {"done", status.num_done},
+                       {"failed", failed},
+                       {"missing", status.missing}});
   } else {
     std::string text = fmt::format("{} rows: {} done, {} failed, {} missing\n", status.num_rows,
                                    status.num_done, status.failed.size(), status.missing.size());

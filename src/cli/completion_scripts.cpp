@@ -15,6 +15,7 @@ using Files = ValueChoices::Files;
 /// What may follow "molar", or "molar GROUP": name -> summary, in the order of the help.
 struct NextWord {
   std::string name, summary;
+  const CommandEntry* command = nullptr;  ///< null: a group
 };
 std::vector<NextWord> next_words(const OptionTree& tree, const std::string& group) {
   std::vector<NextWord> words;
@@ -22,12 +23,12 @@ std::vector<NextWord> next_words(const OptionTree& tree, const std::string& grou
     const size_t space = command.name.find(' ');
     const std::string first = command.name.substr(0, space);
     if (group.empty() && space == std::string::npos)
-      words.push_back({command.name, command.summary});
+      words.push_back({command.name, command.summary, &command});
     else if (first == group)
-      words.push_back({command.name.substr(space + 1), command.summary});
+      words.push_back({command.name.substr(space + 1), command.summary, &command});
   }
   if (group.empty())
-    for (const CommandGroup& one : tree.groups) words.push_back({one.name, one.summary});
+    for (const CommandGroup& one : tree.groups) words.push_back({one.name, one.summary, nullptr});
   return words;
 }
 
@@ -209,25 +210,23 @@ std::string zsh_names(const std::vector<NextWord>& words) {
 /// The cases of one level: the commands whose names are `group` and a word, or a word.
 std::string zsh_commands(const OptionTree& tree, const std::string& group,
                          const std::string& indent) {
+  const std::vector<NextWord> words = next_words(tree, group);
   std::string text = fmt::format(
       "{0}if (( CURRENT == 2 )); then\n{0}  names=({1} )\n{0}  _describe command names\n"
       "{0}  return\n{0}fi\n{0}shift words\n{0}(( CURRENT-- ))\n{0}case $words[1] in\n",
-      indent, zsh_names(next_words(tree, group)));
-  for (const CommandEntry& command : tree.commands) {
-    const size_t space = command.name.find(' ');
-    const bool is_here =
-        group.empty() ? space == std::string::npos : command.name.substr(0, space) == group;
-    if (!is_here) continue;
-    text += fmt::format("{0}  {1})\n{0}    _arguments -s -S", indent,
-                        space == std::string::npos ? command.name : command.name.substr(space + 1));
-    for (const OptionEntry& option : all_options(tree, command))
-      text += fmt::format(" \\\n{}      {}", indent, zsh_spec(option));
-    text += fmt::format("\n{}    ;;\n", indent);
+      indent, zsh_names(words));
+  for (const NextWord& word : words) {
+    text += fmt::format("{0}  {1})\n", indent, word.name);
+    if (word.command == nullptr) {
+      text += zsh_commands(tree, word.name, indent + "    ");
+    } else {
+      text += indent + "    _arguments -s -S";
+      for (const OptionEntry& option : all_options(tree, *word.command))
+        text += fmt::format(" \\\n{}      {}", indent, zsh_spec(option));
+      text += "\n";
+    }
+    text += indent + "    ;;\n";
   }
-  if (group.empty())
-    for (const CommandGroup& one : tree.groups)
-      text += fmt::format("{0}  {1})\n{2}{0}    ;;\n", indent, one.name,
-                          zsh_commands(tree, one.name, indent + "    "));
   return text + indent + "esac\n";
 }
 

@@ -165,7 +165,7 @@ void run_doctor(const DoctorOptions& options) {
   for (const at::Device device : devices()) reports.push_back(measure(device));
   const BundledModelReport model = check_bundled_model();
   if (options.run.json)
-    write_result_line(to_json(reports, model).dump(-1, ' ', false, Json::error_handler_t::replace));
+    write_result_json(to_json(reports, model));
   else
     write_result(printable(to_text(reports, model)));
   if (model.is_damaged())

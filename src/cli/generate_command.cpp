@@ -46,18 +46,17 @@ Json plan_json(const GenerationRequest& request, const ModelRequest& model, std:
 }
 
 void print_plan(const Json& plan, bool json) {
-  const auto dump = [](const Json& value, int indent) {
-    return value.dump(indent, ' ', false, Json::error_handler_t::replace);
-  };
   if (json) {
-    write_result_line(dump(plan, -1));
+    write_result_json(plan);
     return;
   }
   std::string text;
   for (const char* part : {"model", "request"})
     for (const auto& [key, value] : plan[part].items())
       text += fmt::format("{}: {}\n", key,
-                          value.is_string() ? value.get<std::string>() : dump(value, -1));
+                          value.is_string()
+                              ? value.get<std::string>()
+                              : value.dump(-1, ' ', false, Json::error_handler_t::replace));
   for (const Json& picture : plan["pictures"])
     text += fmt::format("{}: {}\n", picture["skipped"].get<bool>() ? "skip" : "write",
                         picture["path"].get<std::string>());

@@ -162,10 +162,7 @@ Tensor draw_grid(const Grid& grid, const CheckedBatch& batch, const ReportedRun&
 }
 
 void refuse_unfit(const GenerateOptions& defaults, const Grid& grid) {
-  if (!defaults.output) throw ConfigError("no folder for the pictures; wanted -o DIR");
-  if (fs::exists(*defaults.output) && !fs::is_directory(*defaults.output))
-    throw ConfigError(
-        fmt::format("-o '{}' is a file; wanted a folder for the pictures", *defaults.output));
+  require_output_folder(defaults);
   if (defaults.count.value_or(1) != 1)
     throw ConfigError(
         fmt::format("--count {}: a cell is one picture; wanted an axis, such as --x seed=1,2,3",
@@ -238,12 +235,11 @@ void run_grid(const GridCommandOptions& options, const LogSession& log) {
   const fs::path picture = write_picture(draw_grid(grid, batch, results, drawing.folder, defaults),
                                          drawing.folder / "grid.png", OnExist::kOverwrite);
   if (run.json) {
-    write_result_line(Json{{"schema", 1},
-                           {"grid", picture.string()},
-                           {"report", page.string()},
-                           {"cells", list.rows.size()},
-                           {"failed", summary.num_failed}}
-                          .dump(-1, ' ', false, Json::error_handler_t::replace));
+    write_result_json({{"schema", 1},
+                       {"grid", picture.string()},
+                       {"report", page.string()},
+                       {"cells", list.rows.size()},
+                       {"failed", summary.num_failed}});
   } else {
     write_result_line(picture.string());
     write_result_line(page.string());

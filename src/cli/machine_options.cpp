@@ -25,8 +25,12 @@ void register_machine_options(CLI::App& app, MachineOptions& options) {
   OptionBinder machine(app, "Machine");
   machine.value("--device", options.device, "auto|cpu|cuda[:n]", "Where to compute (auto)");
   register_thread_option(app, options.threads);
-  machine.value("--progress", options.progress, "auto|bar|plain|none",
-                "How progress is shown (auto)");
+  register_progress_option(app, options.progress);
+}
+
+void register_progress_option(CLI::App& app, std::optional<ProgressStyle>& progress) {
+  OptionBinder(app, "Machine")
+      .value("--progress", progress, "auto|bar|plain|none", "How progress is shown (auto)");
 }
 
 void register_thread_option(CLI::App& app, std::optional<int64_t>& threads) {

@@ -25,6 +25,9 @@ void register_machine_options(CLI::App& app, MachineOptions& options);
 /// --threads alone, for a command that computes on the CPU in a moment.
 void register_thread_option(CLI::App& app, std::optional<int64_t>& threads);
 
+/// --progress alone.
+void register_progress_option(CLI::App& app, std::optional<ProgressStyle>& progress);
+
 /// --resume is the default and --no-resume its opposite. Throws ConfigError for both at once.
 bool starts_anew(bool resume, bool no_resume);
 

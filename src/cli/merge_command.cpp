@@ -355,14 +355,12 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
     write_result_line(path.string());
     return;
   }
-  write_result_line(Json{
-      {"schema", kSchema},
-      {"path", path.string()},
-      {"method", method},
-      {"layers", merged.summary()},
-      {"sha256", sha256_safetensors_data(path)},
-      {"warnings",
-       log.warnings()}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+  write_result_json({{"schema", kSchema},
+                     {"path", path.string()},
+                     {"method", method},
+                     {"layers", merged.summary()},
+                     {"sha256", sha256_safetensors_data(path)},
+                     {"warnings", log.warnings()}});
 }
 
 }  // namespace molar::cli

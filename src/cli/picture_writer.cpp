@@ -20,10 +20,6 @@ namespace {
 
 constexpr int kSchema = 1;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// Minutes of drawing must not end at a folder that nobody may write to.
 void check_folder(const fs::path& target) {
   (void)fs::symlink_status(target);  // throws for no possible name: too long, or beyond a loop
@@ -129,7 +125,7 @@ void PictureWriter::write(size_t index, const Picture& picture,
                  {"record", picture.record.to_json()},
                  {"warnings", warnings}};
   result.update(picture.timings.to_json());
-  write_result_line(dump(result));
+  write_result_json(result);
 }
 
 void PictureWriter::report_skipped(size_t index) const {
@@ -139,10 +135,10 @@ void PictureWriter::report_skipped(size_t index) const {
     write_result_line(picture.path.string());
     return;
   }
-  write_result_line(dump({{"schema", kSchema},
-                          {"path", picture.path.string()},
-                          {"skipped", true},
-                          {"seed", picture.seed}}));
+  write_result_json({{"schema", kSchema},
+                     {"path", picture.path.string()},
+                     {"skipped", true},
+                     {"seed", picture.seed}});
 }
 
 }  // namespace molar::cli

@@ -68,8 +68,7 @@ CLI::App* register_report(CLI::App& program, ReportCommandOptions& o) {
   output.value("--on-exist", o.on_exist, "number|skip|overwrite|error",
                "Where those files exist (overwrite)");
   register_thread_option(*app, o.threads);
-  OptionBinder(*app, "Machine")
-      .value("--progress", o.progress, "auto|bar|plain|none", "How progress is shown (auto)");
+  register_progress_option(*app, o.progress);
   register_run_options(*app, o.run);
   return app;
 }
@@ -105,15 +104,14 @@ void run_report(const ReportCommandOptions& o, const LogSession& log) {
   const fs::path sheet =
       write_picture(report.contact_sheet, output / "contact_sheet.png", on_exist);
   if (o.run.json) {
-    write_result_line(Json{{"schema", 1},
-                           {"report", page.string()},
-                           {"contact_sheet", sheet.string()},
-                           {"pictures", run.pictures.size()},
-                           {"unreadable", report.num_unreadable},
-                           {"failed", run.failed.size()},
-                           {"missing", run.missing},
-                           {"thumbnail", report.thumbnail_px}}
-                          .dump(-1, ' ', false, Json::error_handler_t::replace));
+    write_result_json({{"schema", 1},
+                       {"report", page.string()},
+                       {"contact_sheet", sheet.string()},
+                       {"pictures", run.pictures.size()},
+                       {"unreadable", report.num_unreadable},
+                       {"failed", run.failed.size()},
+                       {"missing", run.missing},
+                       {"thumbnail", report.thumbnail_px}});
   } else {
     write_result_line(page.string());
     write_result_line(sheet.string());

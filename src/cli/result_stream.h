@@ -3,6 +3,8 @@
 
 #include <string_view>
 
+#include "molar/io/json_config.h"
+
 namespace molar::cli {
 
 /// Opens closed standard descriptors on /dev/null, so that no file of ours gets their numbers. A
@@ -13,6 +15,8 @@ void open_closed_descriptors();
 /// process ends as SIGPIPE ends it: without a word.
 void write_result(std::string_view bytes);
 void write_result_line(std::string_view line);
+/// One object, on one line. Bytes that are no UTF-8, as file names may have, are replaced.
+void write_result_json(const Json& json);
 
 bool stdout_is_terminal();
 bool stderr_is_terminal();

@@ -21,10 +21,6 @@ constexpr size_t kMaxProblems = 20;
 constexpr int64_t kDefaultCache_mb = 1024, kMaxCache_mb = 1 << 24;
 constexpr int64_t kDefaultBatch = 8, kMaxBatch = 1024;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// Several lines, the last of them the error itself.
 [[noreturn]] void refuse(const std::string& source, int64_t num_rows,
                          const std::vector<ListProblem>& all) {
@@ -89,7 +85,7 @@ void print_row(const RowReport& report, const fs::path& folder, bool json) {
     for (size_t i = 0; i < report.timings.size() && i < line["pictures"].size(); ++i)
       line["pictures"][i].update(report.timings[i]);
   }
-  write_result_line(dump(line));
+  write_result_json(line);
 }
 
 std::vector<std::string> picture_files(const CheckedBatch& batch, const Shard& shard) {
@@ -118,6 +114,13 @@ void register_drawing_options(CLI::App& app, DrawingOptions& o) {
               "shared: rows of the same LoRAs, sizes and texts follow each other (shared)");
   speed.value("--cache-memory", o.cache_memory_mb, "MB",
               "Kept of LoRA files, experts, merges and encoded prompts: each this much (1024)");
+}
+
+void require_output_folder(const GenerateOptions& defaults) {
+  if (!defaults.output) throw ConfigError("no folder for the pictures; wanted -o DIR");
+  if (fs::exists(*defaults.output) && !fs::is_directory(*defaults.output))
+    throw ConfigError(
+        fmt::format("-o '{}' is a file; wanted a folder for the pictures", *defaults.output));
 }
 
 RowDrawing resolve_drawing(const GenerateOptions& defaults, const DrawingOptions& speed) {
@@ -162,7 +165,7 @@ void print_plan(const CheckedBatch& batch, const RowDrawing& drawing) {
                    {"pictures", pictures_json(drawing.folder, row.pictures)}};
       for (size_t i = 0; i < row.pictures.size(); ++i)
         line["pictures"][i]["skipped"] = is_taken(drawing.folder / row.pictures[i].file);
-      write_result_line(dump(line));
+      write_result_json(line);
       continue;
     }
     for (const RowPicture& picture : row.pictures) {

@@ -36,6 +36,9 @@ struct RowDrawing {
   bool json = false;
 };
 
+/// Throws ConfigError where -o is missing or a file.
+void require_output_folder(const GenerateOptions& defaults);
+
 /// `defaults.output` is set. Throws ConfigError.
 RowDrawing resolve_drawing(const GenerateOptions& defaults, const DrawingOptions& speed);
 

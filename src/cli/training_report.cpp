@@ -21,7 +21,7 @@ void report_step(const TrainingStep& step) {
             {"learning_rate", step.learning_rate},
             {"grad_norm", step.grad_norm}};
   for (const auto& [name, value] : step.terms) line[name] = value;
-  write_result_line(line.dump());
+  write_result_json(line);
 }
 
 void report_outcome(const TrainingResult& result, bool json,
@@ -33,14 +33,12 @@ void report_outcome(const TrainingResult& result, bool json,
     write_result_line(result.path.string());
     return;
   }
-  write_result_line(Json{
-      {"schema", kSchema},
-      {"path", result.path.string()},
-      {"skipped", result.already_finished},
-      {"steps", result.num_steps},
-      {"sha256", sha256_safetensors_data(result.path)},
-      {"warnings",
-       warnings}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+  write_result_json({{"schema", kSchema},
+                     {"path", result.path.string()},
+                     {"skipped", result.already_finished},
+                     {"steps", result.num_steps},
+                     {"sha256", sha256_safetensors_data(result.path)},
+                     {"warnings", warnings}});
 }
 
 }  // namespace molar::cli
