@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -58,8 +57,7 @@ DeviceReport measure(at::Device device) {
 
 std::vector<at::Device> devices() {
   std::vector<at::Device> found = {at::Device(at::kCPU)};
-  if (!at::hasCUDA()) return found;
-  for (int i = 0; i < at::detail::getCUDAHooks().deviceCount(); ++i)
+  for (int64_t i = 0; i < num_cuda_devices(); ++i)
     found.emplace_back(at::kCUDA, static_cast<at::DeviceIndex>(i));
   return found;
 }

@@ -28,10 +28,6 @@ namespace {
 
 constexpr int kSchema = 1;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// Options that nothing reads are mistakes.
 void refuse_idle_options(const EvalOptions& o) {
   const bool has_encoder = o.clip || o.dino, has_judge = o.judge_url.has_value();
@@ -139,7 +135,7 @@ std::string picture_lines(const std::vector<LabelledPicture>& pictures,
         {"style", picture.style},   {"prompt", picture.prompt ? Json(*picture.prompt) : Json()},
         {"scores", scores[i]}};
     if (!prompted.empty()) line["prompted"] = prompted_json(prompted[i]);
-    lines += dump(line) + "\n";
+    lines += dump_json(line) + "\n";
   }
   return lines;
 }

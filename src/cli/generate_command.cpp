@@ -54,9 +54,7 @@ void print_plan(const Json& plan, bool json) {
   for (const char* part : {"model", "request"})
     for (const auto& [key, value] : plan[part].items())
       text += fmt::format("{}: {}\n", key,
-                          value.is_string()
-                              ? value.get<std::string>()
-                              : value.dump(-1, ' ', false, Json::error_handler_t::replace));
+                          value.is_string() ? value.get<std::string>() : dump_json(value));
   for (const Json& picture : plan["pictures"])
     text += fmt::format("{}: {}\n", picture["skipped"].get<bool>() ? "skip" : "write",
                         picture["path"].get<std::string>());

@@ -32,10 +32,6 @@ constexpr int kSchema = 1;
 constexpr std::string_view kPngMagic = "\x89PNG\r\n\x1a\n", kJpegMagic = "\xff\xd8\xff",
                            kBmpMagic = "BM", kZipMagic = "PK\x03\x04", kPickleMagic = "\x80";
 
-std::string dump(const Json& json, int indent) {
-  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
-}
-
 /// "1,234,567".
 std::string grouped(int64_t number) {
   const std::string digits = std::to_string(number);
@@ -207,7 +203,7 @@ Inspection inspect_picture(const fs::path& path, const std::string& format) try 
   for (const auto& [keyword, text] : read_png_text(path)) {
     if (keyword == "molar") {
       fields["record"] = parse_json(text, fmt::format("the molar record of '{}'", path.string()));
-      record = "record: " + dump(fields["record"], 2) + "\n";
+      record = "record: " + dump_json(fields["record"], 2) + "\n";
     } else if (keyword == "parameters") {
       fields["parameters"] = text;
       parameters = "parameters:\n" + text + "\n";
@@ -247,7 +243,7 @@ Inspection inspect_folder(const fs::path& path) {
 std::string Inspection::to_json_line() const {
   Json line = {{"schema", kSchema}, {"path", path.string()}};
   line.update(fields);
-  return dump(line, -1) + "\n";
+  return dump_json(line) + "\n";
 }
 
 std::string Inspection::to_text() const { return path.string() + "\n" + text; }

@@ -39,9 +39,7 @@ void write_result(std::string_view bytes) {
 
 void write_result_line(std::string_view line) { write_result(std::string(line) + "\n"); }
 
-void write_result_json(const Json& json) {
-  write_result_line(json.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+void write_result_json(const Json& json) { write_result_line(dump_json(json)); }
 
 bool stdout_is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
 bool stderr_is_terminal() { return ::isatty(STDERR_FILENO) == 1; }

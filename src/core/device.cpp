@@ -21,9 +21,16 @@ bool cpu_computes_bfloat16() {
 
 }  // namespace
 
+int64_t num_cuda_devices() {
+  return at::hasCUDA() ? static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
+}
+
+void wait_for(at::Device device) {
+  if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
+}
+
 at::Device parse_device(std::string_view text) {
-  const int64_t num_cuda =
-      at::hasCUDA() ? static_cast<int64_t>(at::detail::getCUDAHooks().deviceCount()) : 0;
+  const int64_t num_cuda = num_cuda_devices();
   if (text == "cpu") return at::Device(at::kCPU);
   if (text == "auto") return num_cuda > 0 ? at::Device(at::kCUDA, 0) : at::Device(at::kCPU);
   int64_t index = 0;

@@ -1,11 +1,12 @@
 #include "molar/core/matmul_speed.h"
 
-#include <ATen/Context.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
 
 #include <algorithm>
 #include <chrono>
+
+#include "molar/core/device.h"
 
 namespace molar {
 namespace {
@@ -30,7 +31,7 @@ double matmul_gflops(at::Device device, at::ScalarType dtype) {
   const auto multiply = [&] {
     const auto start = Clock::now();
     at::mm(matrix, matrix);
-    if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
+    wait_for(device);
     return seconds_since(start);
   };
   multiply();  // chooses and loads its kernels

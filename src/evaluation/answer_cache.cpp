@@ -10,10 +10,7 @@ namespace fs = std::filesystem;
 namespace {
 
 std::string json_line(const std::string& key, const std::string& answer) {
-  const auto quoted = [](const std::string& text) {
-    return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
-  };
-  return fmt::format("{{\"key\": {}, \"answer\": {}}}", quoted(key), quoted(answer));
+  return fmt::format("{{\"key\": {}, \"answer\": {}}}", dump_json(key), dump_json(answer));
 }
 
 }  // namespace

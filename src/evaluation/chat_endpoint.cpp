@@ -338,7 +338,7 @@ std::string ChatEndpoint::request_body(const std::vector<ChatPart>& parts) const
                         {"messages", {{{"role", "user"}, {"content", std::move(content)}}}},
                         {"temperature", 0},
                         {"max_tokens", options_.max_tokens}};
-  return request.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return dump_json(request);
 }
 
 std::string ChatEndpoint::ask(const std::string& body,

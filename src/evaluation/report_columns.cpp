@@ -29,10 +29,6 @@ std::string stem(const std::string& path) {
   return (is_one_of(name.extension().string(), kExtensions) ? name.stem() : name).string();
 }
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// "face,0,0,32,32" has no better words than its JSON.
 std::string text_of(const Json& value, bool is_file) {
   if (value.is_string()) return is_file ? stem(value.get<std::string>()) : value.get<std::string>();
@@ -41,16 +37,16 @@ std::string text_of(const Json& value, bool is_file) {
     for (const Json& part : value) parts.push_back(text_of(part, is_file));
     return fmt::format("{}", fmt::join(parts, ", "));
   }
-  if (!value.is_object()) return dump(value);
+  if (!value.is_object()) return dump_json(value);
   for (const auto& [name, mark] : {std::pair{"file", '@'}, std::pair{"name", '='}}) {
     if (!value.contains(name) || !value[name].is_string()) continue;
     std::string text = stem(value[name].get<std::string>());
     if (const Json weight = value.value("weight", Json(1.0)); weight != 1.0 || mark == '=')
-      text += mark + dump(weight);
+      text += mark + dump_json(weight);
     if (value.contains("blocks")) text += ":" + text_of(value["blocks"], false);
     return text;
   }
-  return dump(value);
+  return dump_json(value);
 }
 
 }  // namespace

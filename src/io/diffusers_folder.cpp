@@ -120,7 +120,7 @@ std::string check_part(const fs::path& folder, const Json& index, const Part& pa
         fmt::format("{}: the model has no '{}', which drawing needs", source, part.name));
   if (!entry->is_array() || entry->size() != 2 || !(*entry)[1].is_string())
     throw FileError(fmt::format("{}: '{}' is {}; wanted [library, class]", source, part.name,
-                                entry->dump(-1, ' ', false, Json::error_handler_t::replace)));
+                                dump_json(*entry)));
   auto found = (*entry)[1].get<std::string>();
   const std::string_view wanted = part.classes.front();
   if (found.empty() || (!wanted.empty() && !contains(part.classes, found)))

@@ -23,7 +23,7 @@ std::string preview(const Json& value) {
   constexpr size_t kMaxLength = 80;
   if (value.is_structured() && value.size() > 16)
     return fmt::format("{} of {} values", value.is_array() ? "a list" : "an object", value.size());
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = dump_json(value);
   if (text.size() > kMaxLength) text = text.substr(0, kMaxLength) + "...";
   return text;
 }
@@ -145,6 +145,10 @@ Json parse_json(std::string_view text, const std::string& source) {
   } catch (const Json::exception& error) {
     throw FileError(fmt::format("{} is not valid JSON: {}", source, reason_of(error)));
   }
+}
+
+std::string dump_json(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
 Json read_json_file(const std::filesystem::path& path) {

@@ -15,7 +15,7 @@ void require_part(const Json& object, const std::string& key, const std::vector<
                   const std::string& source) {
   const Json found = object.contains(key) ? object.at(key) : Json();
   if (std::ranges::find(wanted, found) != wanted.end()) return;
-  std::string text = found.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = dump_json(found);
   if (text.size() > 120) text = text.substr(0, 120) + "...";
   throw FileError(
       fmt::format("{}: '{}' differs from CLIP's, is {}; only CLIP tokenizers are supported", source,

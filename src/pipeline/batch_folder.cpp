@@ -19,10 +19,6 @@ constexpr int kSchema = 1;
 constexpr const char* kRowCount = "batch.json";
 constexpr uint64_t kMaxBytes = 1ULL << 30;
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// What a line of results says; nullopt for a line that is none of ours. Pictures lie in the
 /// folder itself: a name that leads elsewhere is none that a batch gave.
 std::optional<RowResult> read_line(const std::string& line) try {
@@ -128,7 +124,7 @@ void BatchFolder::remove_parts(const std::vector<std::string>& own_files) const 
 }
 
 void BatchFolder::write_row_count(int64_t num_rows) const {
-  const std::string text = dump({{"schema", kSchema}, {"rows", num_rows}}) + "\n";
+  const std::string text = dump_json({{"schema", kSchema}, {"rows", num_rows}}) + "\n";
   const fs::path file = folder_ / kRowCount;
   if (fs::exists(file) && read_file(file, kMaxBytes) == text) return;
   write_file_atomically(file, OnExist::kOverwrite, [&](const ByteSink& sink) { sink(text); });
@@ -142,9 +138,9 @@ const RowResult* BatchFolder::find(int64_t row, const std::string& key) const {
 }
 
 void BatchFolder::record(const RowResult& result) {
-  const std::string line = dump(result.to_json());
+  const std::string line = dump_json(result.to_json());
   if (const RowResult* known = find(result.row, result.key);
-      known != nullptr && dump(known->to_json()) == line)
+      known != nullptr && dump_json(known->to_json()) == line)
     return;
   journal_->append(line);
   lines_.push_back(line);
@@ -158,7 +154,7 @@ void BatchFolder::finish(const std::vector<std::pair<int64_t, std::string>>& row
   for (const bool of_this_list : {false, true})
     for (const auto& [name, result] : results_)
       if (current.contains(name) == of_this_list && (of_this_list || result.done()))
-        lines.push_back(dump(result.to_json()));
+        lines.push_back(dump_json(result.to_json()));
   if (lines != lines_) journal_->close_with(lines);
 }
 

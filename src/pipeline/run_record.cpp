@@ -38,10 +38,6 @@ std::string_view a1111_sampler(std::string_view sampler) {
   return found == std::end(kA1111Samplers) ? sampler : found->second;
 }
 
-std::string dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 /// Builds `key: value, key: value`; a value that the reader's grammar would split becomes a JSON
 /// string.
 class PairWriter {
@@ -49,7 +45,7 @@ class PairWriter {
   void add(std::string_view key, const std::string& value) {
     const bool quote = value.find_first_of(",:\n\"") != std::string::npos;
     if (!text_.empty()) text_ += ", ";
-    text_ += fmt::format("{}: {}", key, quote ? dump(value) : value);
+    text_ += fmt::format("{}: {}", key, quote ? dump_json(value) : value);
   }
   const std::string& text() const { return text_; }
 
@@ -179,7 +175,7 @@ std::string RunRecord::parameters_text() const {
 }
 
 PngText RunRecord::png_text() const {
-  return {{"parameters", parameters_text()}, {kChunk, dump(to_json())}};
+  return {{"parameters", parameters_text()}, {kChunk, dump_json(to_json())}};
 }
 
 RecordedRequest read_recorded_request(const std::filesystem::path& png) {
@@ -192,7 +188,7 @@ RecordedRequest read_recorded_request(const std::filesystem::path& png) {
         throw InputError("wanted a JSON object with a schema");
       if (json["schema"] != kSchema)
         throw InputError(
-            fmt::format("schema {}, this version reads {}", dump(json["schema"]), kSchema));
+            fmt::format("schema {}, this version reads {}", dump_json(json["schema"]), kSchema));
       RecordedRequest recorded{GenerationRequest::from_json(json.at("request")),
                                model_from_json(json.at("model"))};
       // Drawn before there were experts: the picture has none, whatever lies beside the model now.

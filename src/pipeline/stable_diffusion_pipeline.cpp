@@ -599,7 +599,7 @@ bool StableDiffusionPipeline::Impl::measure_batch(const std::vector<Sampling*>& 
   // On the CPU the processors' work, not the clock's time: a busy machine must not decide.
   const auto now_s = [device = compute().device] {
     if (device.is_cpu()) return process_cpu_s();
-    at::detail::getCUDAHooks().deviceSynchronize(device.index());  // calls return before the work
+    wait_for(device);
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
         .count();
   };

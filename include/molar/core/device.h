@@ -14,6 +14,13 @@ struct ComputeOptions {
   at::ScalarType dtype{at::kFloat};
 };
 
+/// 0 without CUDA.
+int64_t num_cuda_devices();
+
+/// Returns when `device` has done what it was given. On the CPU calls return no sooner; a GPU works
+/// on behind them.
+void wait_for(at::Device device);
+
 /// "auto" | "cpu" | "cuda" | "cuda:n". auto: CUDA where libtorch sees a device, else CPU.
 /// Throws ConfigError for another text, or for a CUDA device that is not there.
 at::Device parse_device(std::string_view text);

@@ -19,6 +19,10 @@ Json read_json_file(const std::filesystem::path& path);
 /// The same for text; `source` names it in messages.
 Json parse_json(std::string_view text, const std::string& source);
 
+/// JSON as text, on one line unless `indent` is 0 or more. Bytes that are no UTF-8, as file names
+/// may have, are replaced.
+std::string dump_json(const Json& json, int indent = -1);
+
 /// A view of one JSON object that is read field by field. `source` (a file name, or
 /// "unet/config.json") starts every message. Numbers are checked for range; null counts as absent.
 class JsonConfig {
