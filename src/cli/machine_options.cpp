@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "molar/core/error.h"
+#include "molar/core/process.h"
 #include "molar/core/vector_math.h"
 #include "option_binder.h"
 
@@ -45,6 +46,7 @@ bool starts_anew(bool resume, bool no_resume) {
 
 void set_threads(const std::optional<int64_t>& threads) {
   resolve_vector_math();
+  keep_freed_memory();
   if (!threads) return;
   if (*threads < 1 || *threads > kMaxThreads)
     throw ConfigError(fmt::format("--threads {}: wanted 1 to {}; this machine has {} cores",

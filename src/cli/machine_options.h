@@ -31,8 +31,8 @@ void register_progress_option(CLI::App& app, std::optional<ProgressStyle>& progr
 /// --resume is the default and --no-resume its opposite. Throws ConfigError for both at once.
 bool starts_anew(bool resume, bool no_resume);
 
-/// Makes libtorch ready to compute on several threads: its vector functions, and their number where
-/// one was given. Throws ConfigError.
+/// Makes libtorch ready to compute: its vector functions, memory that stays with the process, and
+/// the number of threads where one was given. Throws ConfigError.
 void set_threads(const std::optional<int64_t>& threads);
 
 }  // namespace molar::cli

@@ -19,7 +19,6 @@
 #include "molar/core/error.h"
 #include "molar/core/finite.h"
 #include "molar/core/parallel_tasks.h"
-#include "molar/core/process.h"
 #include "molar/io/hash.h"
 #include "molar/io/safetensors.h"
 #include "option_binder.h"
@@ -204,7 +203,7 @@ SafetensorsMetadata merge_metadata(const std::string& method, const fs::path& ou
     description["inputs"].push_back(std::move(parent));
   }
   SafetensorsMetadata metadata = family_metadata(family);
-  metadata["molar.merge"] = description.dump(-1, ' ', false, Json::error_handler_t::replace);
+  metadata["molar.merge"] = dump_json(description);
   metadata["ss_output_name"] = metadata["modelspec.title"] = output.stem().string();
   metadata["modelspec.merged_from"] = fmt::format("{}", fmt::join(parents, ", "));
   const std::string triggers = joined_words(inputs, &LoraDocumentation::trigger_words);
@@ -229,9 +228,7 @@ void write_report(const fs::path& folder, const std::string& method,
     write_file_atomically(folder / name, OnExist::kOverwrite,
                           [&](const ByteSink& sink) { sink(text); });
   };
-  write("report.json", merge_report_json(method, inputs, layers)
-                               .dump(1, ' ', false, Json::error_handler_t::replace) +
-                           "\n");
+  write("report.json", dump_json(merge_report_json(method, inputs, layers), 1) + "\n");
   write("report.svg", merge_report_svg(method, inputs, layers));
 }
 
@@ -299,7 +296,6 @@ void run_merge(const MergeCommandOptions& o, const LogSession& log) {
   const LoraFormat format = parse_lora_format(o.format.value_or("kohya"));
   const std::vector<NamedUse> uses = named_uses(o);
   set_threads(o.threads);
-  keep_freed_memory();
 
   MergeOptions merge = resolve_merge(o);
   std::optional<Hypernetwork> network;
