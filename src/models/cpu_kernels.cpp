@@ -16,8 +16,11 @@ constexpr int64_t kScoresInCache = 1 << 20;  // 4 MiB: of 1, 2, 4 and 8 the fast
 using Scalars = c10::List<std::optional<at::Scalar>>;
 using LinearSignature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
                                std::string_view, Scalars, std::optional<std::string_view>);
-using AddLinearSignature = Tensor(const Tensor&, const Tensor&, const Tensor&,
-                                  const std::optional<Tensor>&, std::string_view);
+using AddConvolutionSignature = Tensor&(Tensor&, const Tensor&, const Tensor&,
+                                        const std::optional<Tensor>&, at::IntArrayRef,
+                                        at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view,
+                                        std::optional<at::Scalar>, std::optional<std::string_view>,
+                                        Scalars, std::optional<std::string_view>);
 using ConvolutionSignature = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&,
                                     at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
                                     std::string_view, Scalars, std::optional<std::string_view>);
@@ -44,9 +47,9 @@ const Operator<LinearSignature>& linear_operator() {
   return found;
 }
 
-const Operator<AddLinearSignature>& add_linear_operator() {
+const Operator<AddConvolutionSignature>& add_convolution_operator() {
   static const auto found =
-      find_operator<AddLinearSignature>("mkldnn::_linear_pointwise", "binary");
+      find_operator<AddConvolutionSignature>("mkldnn::_convolution_pointwise_", "binary");
   return found;
 }
 
@@ -68,16 +71,26 @@ std::optional<Tensor> optional_of(const Tensor& tensor) {
 
 bool cpu_kernels_apply(const Tensor& x) {
   return x.device().is_cpu() && x.scalar_type() == at::kFloat && !at::GradMode::is_enabled() &&
-         at::globalContext().userEnabledMkldnn() && linear_operator() && add_linear_operator() &&
-         convolution_operator() && pack_operator();
+         at::globalContext().userEnabledMkldnn() && linear_operator() &&
+         add_convolution_operator() && convolution_operator() && pack_operator();
 }
 
 Tensor cpu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   return linear_operator()->call(x, weight, optional_of(bias), "none", Scalars(), "");
 }
 
+// Of oneDNN's operators only a convolution adds in place. On tokens as an image one pixel wide it
+// is the same product, and takes half the time of a sum into new memory (320 to 2560 features).
 Tensor cpu_add_linear(const Tensor& y, const Tensor& x, const Tensor& weight) {
-  return add_linear_operator()->call(x, y, weight, std::nullopt, "add");
+  const auto as_image = [](const Tensor& tokens) {  // [..., C] -> channels-last [1, C, n, 1]
+    return tokens.reshape({1, -1, 1, tokens.size(-1)}).permute({0, 3, 1, 2});
+  };
+  const int64_t ones[] = {1, 1}, none[] = {0, 0};
+  Tensor sum = as_image(y);
+  add_convolution_operator()->call(sum, as_image(x), weight.unsqueeze(-1).unsqueeze(-1),
+                                   std::nullopt, none, ones, ones, /*groups=*/1, "add",
+                                   /*alpha=*/1.0, std::nullopt, Scalars(), std::nullopt);
+  return y;
 }
 
 Tensor cpu_pack_convolution_weight(const Tensor& weight) {

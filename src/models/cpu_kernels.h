@@ -20,7 +20,7 @@ bool cpu_kernels_apply(const Tensor& x);
 /// x: [..., in]; weight: [out, in]; bias: [out] or undefined. Returns [..., out].
 Tensor cpu_linear(const Tensor& x, const Tensor& weight, const Tensor& bias);
 
-/// y + x weight^T. x: [..., in]; weight: [out, in]; y: [..., out].
+/// y + x weight^T, written into y. x: [..., in]; weight: [out, in]; y: [..., out], contiguous.
 Tensor cpu_add_linear(const Tensor& y, const Tensor& x, const Tensor& weight);
 
 /// A convolution's weight in the order in which oneDNN reads it: same values, opaque layout.

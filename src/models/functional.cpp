@@ -7,6 +7,9 @@
 namespace molar {
 namespace {
 
+// Multiplications of a sum in place; with fewer, oneDNN's preparations cost more than it gains.
+constexpr int64_t kWorthOneDnn = 1 << 27;
+
 bool recorded(const Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 
 }  // namespace
@@ -16,8 +19,13 @@ Tensor fast_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 }
 
 Tensor add_linear_reusing(const Tensor& y, const Tensor& x, const Tensor& weight) {
-  return cpu_kernels_apply(x) ? cpu_add_linear(y, x, weight)
-                              : add_reusing(y, at::linear(x, weight));
+  if (!y.is_contiguous() || recorded(y) || recorded(x) || recorded(weight))
+    return add_reusing(y, fast_linear(x, weight));
+  if (cpu_kernels_apply(x) && x.numel() * weight.size(0) >= kWorthOneDnn)
+    return cpu_add_linear(y, x, weight);
+  Tensor rows = y.view({-1, y.size(-1)});
+  rows.addmm_(x.reshape({-1, x.size(-1)}), weight.t());
+  return y;
 }
 
 Tensor add_reusing(const Tensor& x, const Tensor& y) {

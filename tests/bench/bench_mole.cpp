@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "molar/adapters/mole/routed_experts.h"
+#include "molar/core/process.h"
 #include "molar/io/checkpoint.h"
 #include "molar/models/model_loader.h"
 #include "molar/models/module_index.h"
@@ -25,6 +26,7 @@ int bench(const std::vector<std::string>& arguments) {
   const std::filesystem::path model = arguments.at(1), folder = arguments.at(2);
   const int64_t size_px = std::stoll(arguments.at(3)), rounds = std::stoll(arguments.at(5));
   at::set_num_threads(std::stoi(arguments.at(4)));
+  keep_freed_memory();  // as the program does
   const at::NoGradGuard no_grad;
   const Checkpoint checkpoint = open_checkpoint(model, {});
   UNet2DConditionModel unet =

@@ -107,6 +107,38 @@ TEST(Conv2d, PacksItsWeightForInferenceAndGivesItBackBitForBit) {
   }
 }
 
+// A few rows through ATen, many through oneDNN, in every type, into y's memory; where autograd
+// records, and where y is a view of other memory, into new memory.
+TEST(AddLinearReusing, AddsTheProduct) {
+  struct Sizes {
+    int64_t rows, in, out;
+  };
+  for (const Sizes& sizes : {Sizes{6, 5, 7}, Sizes{4200, 64, 512}})
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16})
+      for (const bool is_recorded : {true, false}) {
+        const at::AutoGradMode mode(is_recorded);
+        const Tensor x = (0.1 * at::randn({2, sizes.rows / 2, sizes.in})).to(type);
+        const Tensor weight = (0.1 * at::randn({sizes.out, sizes.in})).to(type);
+        const Tensor y = at::randn({2, sizes.rows / 2, sizes.out}).to(type);
+        const Tensor wanted =
+            y.to(at::kFloat) + at::matmul(x.to(at::kFloat), weight.to(at::kFloat).t());
+        const Tolerance tolerance = type == at::kFloat ? Tolerance{} : Tolerance{.atol = 0.03};
+        const Tensor columns = y.transpose(1, 2).contiguous().transpose(1, 2);
+        EXPECT_TRUE(is_close(add_linear_reusing(columns, x, weight), wanted, tolerance));
+        if (is_recorded) {
+          const Tensor leaf = x.clone().requires_grad_();
+          const Tensor sum = add_linear_reusing(y, leaf, weight);
+          EXPECT_TRUE(is_close(sum, wanted, tolerance));
+          EXPECT_TRUE(sum.requires_grad());
+          EXPECT_NE(sum.data_ptr(), y.data_ptr());
+        } else {
+          const Tensor sum = add_linear_reusing(y, x, weight);
+          EXPECT_TRUE(is_close(sum, wanted, tolerance)) << sizes.rows << " rows";
+          EXPECT_EQ(sum.data_ptr(), y.data_ptr());
+        }
+      }
+}
+
 // A low-rank path beside the weight is what the product in the weight gives, in every form in which
 // a layer runs.
 TEST(Layers, AddTheirResidualToEveryResult) {

@@ -8,8 +8,8 @@ namespace molar {
 /// x weight^T + bias. x: [..., in]; weight: [out, in]; bias: [out] or undefined. Returns [...,
 /// out].
 Tensor fast_linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
-/// y + x weight^T, [..., out], in one pass over y where the CPU's kernels can. Only for a y that
-/// nobody else reads.
+/// y + x weight^T, [..., out], in one pass over y, written into y's memory where autograd allows
+/// and it is contiguous. Only for a y that nobody else reads.
 Tensor add_linear_reusing(const Tensor& y, const Tensor& x, const Tensor& weight);
 /// x + y, written into x's memory where autograd allows. Only for an x that nobody else reads.
 Tensor add_reusing(const Tensor& x, const Tensor& y);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "gate_kernel.h"
 #include "molar/models/functional.h"
 
 namespace molar {
@@ -37,6 +38,18 @@ Tensor padded(const Tensor& factor, int64_t dim, int64_t rank) {
   return at::cat({factor, at::zeros(shape, factor.options())}, dim);
 }
 
+/// As cpu_gates has it, anywhere, recorded where autograd records.
+GatedTokens gates(const Tensor& logits, const Tensor& bias, const ExpertMask& mask) {
+  if (gate_kernel_applies(logits)) return cpu_gates(logits, bias, mask);
+  const auto parts = logits.to(at::kFloat).chunk(2, -1), biases = bias.chunk(2);
+  const GateValues values{.local = at::sigmoid(parts[0] + biases[0]),
+                          .global = at::sigmoid(parts[1].mean(1) + biases[1])};
+  Tensor weights = values.local * values.global.unsqueeze(1);
+  if (mask.weights.defined()) weights = weights * mask.weights;
+  if (mask.active.defined()) weights = weights.index_select(1, mask.active);
+  return {.values = values, .weights = weights.to(logits.scalar_type())};
+}
+
 /// |x| over all but the first dimension, float32: [B, 1, 1].
 Tensor row_norm(const Tensor& x) {
   return at::linalg_vector_norm(x, 2, at::IntArrayRef({1, 2}), /*keepdim=*/true, at::kFloat);
@@ -44,7 +57,8 @@ Tensor row_norm(const Tensor& x) {
 
 }  // namespace
 
-ExpertMask::ExpertMask(Tensor weights_of_tokens) : weights(std::move(weights_of_tokens)) {
+ExpertMask::ExpertMask(const Tensor& weights_of_tokens)
+    : weights(weights_of_tokens.to(at::kFloat).contiguous()) {
   constexpr double kWorthIt = 0.75;  // of all tokens: gathering them costs a pass over x and y
   const Tensor found = weights.ne(0).any(/*dim=*/1).nonzero().flatten();
   if (static_cast<double>(found.size(0)) < kWorthIt * static_cast<double>(weights.size(0)))
@@ -97,14 +111,6 @@ ExpertLayer ExpertLayer::to(at::Device device, at::ScalarType dtype) const {
   return moved;
 }
 
-// logits: [B, n, 2 E]
-GateValues ExpertLayer::gates(const Tensor& logits) const {
-  const Tensor exact = logits.to(at::kFloat);
-  const auto bias = bias_.chunk(2);
-  return {.local = at::sigmoid(exact.narrow(-1, 0, num_experts_) + bias[0]),
-          .global = at::sigmoid(exact.narrow(-1, num_experts_, num_experts_).mean(1) + bias[1])};
-}
-
 // Returns [B, n, rows].
 Tensor ExpertLayer::project(const AdaptableLayer& layer, const Tensor& x,
                             const Tensor& rows) const {
@@ -118,23 +124,21 @@ Tensor ExpertLayer::forward(const AdaptableLayer& layer, const Tensor& x, const 
   const Tensor logit_rows = rows_.narrow(0, inner_width_, 2 * num_experts_);
   // All tokens: one product gives inner values and gates. Some: the gates need all tokens still.
   const Tensor products = project(layer, x, active.defined() ? logit_rows : rows_);
-  const GateValues now =
-      gates(products.narrow(-1, products.size(-1) - 2 * num_experts_, 2 * num_experts_));
-  Tensor weights = now.local * now.global.unsqueeze(1);  // [B, n, E]
-  if (limits.mask.weights.defined()) weights = weights * limits.mask.weights;
-  if (values != nullptr) *values = now;
+  const int64_t gate_rows = 2 * num_experts_;
+  const auto [gate_values, weights] =
+      gates(products.narrow(-1, products.size(-1) - gate_rows, gate_rows), bias_, limits.mask);
+  if (values != nullptr) *values = gate_values;
   if (active.defined() && active.size(0) == 0) return y;
 
   Tensor inner;  // [B, n, E, r], or [B, n, 1, in] where they are x
   if (active.defined()) {
-    weights = weights.index_select(1, active);
     const Tensor tokens = as_tokens(x).index_select(1, active);
     inner = inner_width_ > 0 ? fast_linear(tokens, rows_.narrow(0, 0, inner_width_)) : tokens;
   } else {
     inner = inner_width_ > 0 ? products.narrow(-1, 0, inner_width_) : as_tokens(x);
   }
   inner = inner.unflatten(-1, {inner_width_ > 0 ? num_experts_ : 1, -1});
-  const Tensor weighed = (inner * weights.to(x.scalar_type()).unsqueeze(-1)).flatten(-2);
+  const Tensor weighed = (inner * weights.unsqueeze(-1)).flatten(-2);
   const Tensor own = as_tokens(y);
   if (limits.cap <= 0 && !active.defined())
     return in_form_of(add_linear_reusing(own, weighed, up_), y);

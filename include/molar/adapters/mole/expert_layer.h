@@ -50,14 +50,14 @@ struct GateValues {
 
 /// Where experts act: a factor on the local gate of each token.
 struct ExpertMask {
-  Tensor weights;  ///< [n, E]; undefined: everywhere
+  Tensor weights;  ///< [n, E], float32; undefined: everywhere
   /// The tokens that any expert acts on, int64: inner values are computed for these alone, to the
   /// same result. Undefined: all.
   Tensor active;
 
   ExpertMask() = default;
   /// Leaves tokens out where enough of them are masked for all experts to be worth it.
-  explicit ExpertMask(Tensor weights_of_tokens);
+  explicit ExpertMask(const Tensor& weights_of_tokens);
 };
 
 /// What limits the experts of one call.
@@ -84,7 +84,6 @@ class ExpertLayer {
   int64_t num_experts() const { return num_experts_; }
 
  private:
-  GateValues gates(const Tensor& logits) const;
   Tensor project(const AdaptableLayer& layer, const Tensor& x, const Tensor& rows) const;
 
   int64_t num_experts_;
