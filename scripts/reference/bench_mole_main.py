@@ -2,7 +2,7 @@
 
 Two experts over every layer of the transformers, gates as they are before they are trained (uniform, as nn.Linear draws
 them). Every round measures the UNet's call (a batch of two: both guidance branches) without experts, in the fused form and
-expert by expert.
+expert by expert. Beside the time stands the arithmetic: what the fused form would take if it multiplied at the base's pace.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 
 import safetensors.torch
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench_main import machine
 from families import name_generator
@@ -54,6 +55,29 @@ def write_set(folder: pathlib.Path, rank: int) -> None:
     safetensors.torch.save_file(gates, folder / "gates.safetensors")  # last: a whole set has it
 
 
+class Multiplications:
+    """Of one call of the UNet on a batch of two, by the modules' shapes."""
+
+    def __init__(self, size_px: int):
+        unet = ShapesOnly("sd15").unet
+        self.layers = dict(expert_layers(unet))
+        self.tokens: dict[str, int] = {}  # of both rows, that the layer works on
+        for name, module in self.layers.items():
+            module.register_forward_hook(
+                lambda module, inputs, out, name=name: self.tokens.update({name: out.numel() // module.weight.shape[0]}))
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            unet(torch.zeros(2, 4, size_px // 8, size_px // 8), torch.zeros(1), encoder_hidden_states=torch.zeros(2, 77, 768))
+        self.base = counter.get_total_flops() // 2
+
+    def fused(self, rank: int) -> int:
+        """What two experts add: factors or whole changes, as molar chooses, and four rows for the gates."""
+        total = 0
+        for name, module in self.layers.items():
+            rows, columns = module.weight.shape[0], module.weight[0].numel()
+            total += self.tokens[name] * (2 * min(rank * (rows + columns), rows * columns) + 4 * columns)
+        return total
+
+
 def spread(values: list[float]) -> str:
     return f"{statistics.median(values):8.2f}  [{min(values):.2f}, {max(values):.2f}]"
 
@@ -69,10 +93,12 @@ def measure(args, model: pathlib.Path, rank: int) -> dict:
     return json.loads(done.stdout)
 
 
-def report(rank: int, result: dict) -> None:
+def report(rank: int, result: dict, multiplications: Multiplications) -> None:
     times = result["seconds"]
+    added = multiplications.fused(rank) / multiplications.base
     print(f"\nrank {rank}, {result['layers']} layers; largest difference of fused and literal "
-          f"{result['difference']:.1e} (experts change {result['change']:.2f})")
+          f"{result['difference']:.1e} (experts change {result['change']:.2f})\n"
+          f"multiplications: base {multiplications.base / 1e9:.0f} G, experts {added:.1%} of that: at the base's pace {1 + added:.3f}")
     for form in ("base", "fused", "literal"):
         ratios = [a / b for a, b in zip(times[form], times["base"])]
         verdict = ""
@@ -108,10 +134,11 @@ def main() -> int:
     facts = {"machine": machine(), "threads": args.threads, "dtype": "float32", "size": f"{args.size}x{args.size}",
              "batch": 2, "n": args.n, "warm-up": "one round", "load average before": os.getloadavg()[0]}
     print("\n".join(f"{k}: {v}" for k, v in facts.items()), flush=True)
+    multiplications = Multiplications(args.size)
     results = {}
     for rank in args.ranks:
         results[rank] = measure(args, model, rank)
-        report(rank, results[rank])
+        report(rank, results[rank], multiplications)
     (args.out / "mole.json").write_text(json.dumps({"facts": facts, "ranks": results}, indent=1) + "\n")
     return 0
 
