@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,11 @@ def scene_of(kind: str, people: int, seed: int) -> Scene:
     return (world.face_scene if kind == "face" else world.hand_scene)(seed)
 
 
-def short_prompt(scene: Scene) -> str:
-    return world.caption(scene)
+def short_prompt(scene: Scene) -> tuple[str, Scene]:
+    return world.caption(scene), scene
 
 
-def long_prompt(scene: Scene) -> str:
+def long_prompt(scene: Scene) -> tuple[str, Scene]:
     """What is shown, then the ground, a style, and what is shown once more in other words, in any order."""
     rng = np.random.default_rng([scene.seed, 78])
     people = (scene.face,) if scene.face else scene.people
@@ -64,13 +65,19 @@ def long_prompt(scene: Scene) -> str:
             again = [f"{captions.COUNTS[len(people)]} people"] if len(people) > 1 else [f"a {people[0].sex}"]
     opening = captions.OPENINGS[rng.integers(2, len(captions.OPENINGS))]
     ground = BACKGROUNDS[scene.background].phrase
-    style = STYLES[KNOWN_STYLES[rng.integers(len(KNOWN_STYLES))]].phrase
-    clauses = [ground, style, *again]
+    style = KNOWN_STYLES[rng.integers(len(KNOWN_STYLES))]
+    clauses = [ground, STYLES[style].phrase, *again]
     rng.shuffle(clauses)
-    return ", ".join([opening.format(shown), *clauses])
+    return ", ".join([opening.format(shown), *clauses]), replace(scene, style=style)
 
 
-SETS: dict[str, Callable[[Scene], str]] = {"short": short_prompt, "long": long_prompt}
+# A scene's prompt, and the scene as the prompt has it.
+SETS: dict[str, Callable[[Scene], tuple[str, Scene]]] = {"short": short_prompt, "long": long_prompt}
+
+
+def prompt_of(name: str, index: int) -> tuple[str, Scene]:
+    scene = scene_of(*MIX[index % len(MIX)], SCENE_SEED + 1_000_000 * list(SETS).index(name) + index)
+    return SETS[name](scene)
 
 
 def rows(name: str, prompts: int = PROMPTS, repeats: int = REPEATS) -> Iterator[dict[str, object]]:
@@ -78,10 +85,10 @@ def rows(name: str, prompts: int = PROMPTS, repeats: int = REPEATS) -> Iterator[
     for repeat in range(repeats):
         for index in range(prompts):
             kind, people = MIX[index % len(MIX)]
-            scene = scene_of(kind, people, SCENE_SEED + 1_000_000 * number + index)
+            prompt, scene = prompt_of(name, index)
             fingers = [len(GESTURES[scene.hand.gesture].extended)] if scene.hand else None
             yield {
-                "prompt": SETS[name](scene),
+                "prompt": prompt,
                 "kind": kind,
                 "people": people,
                 "fingers": fingers,

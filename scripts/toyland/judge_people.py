@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Are hands and faces right? Draws the two sets of human_prompts.py without experts and with them, by `molar batch`, and
-judges all by `molar eval --human`: with both gates, with one kind of gate, without gates, and with regions on top.
+judges all by `molar eval --human`: with both gates, with one kind of gate, without gates, and with regions on top. Beside
+them stands `truth`, the renderings of the prompts' scenes: what a perfect model would get.
 
     judge_people.py                             # both sets, every method of the table below; models/toyland/mole is judged
     judge_people.py base "both gates" --set short --prompts 100
@@ -12,24 +13,29 @@ delete the folder when a model or the experts change. Prints the tables and writ
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from human_prompts import SETS, write_set
+import world
+from human_prompts import REPEATS, SETS, prompt_of, write_set
 from labelled_sheet import write_sheet
+from lessons import PICTURE_PX
 from molar_program import run_molar
 from train_mole import EXPERTS, MODEL, RUN, STRENGTH, train_gates, write_scaled
 
 MOLE = MODEL / "mole"
 OUT = RUN / "judged_people"
-# The bundled model is truest to its prompts at a guidance of 4; 20 steps, so that thousands of pictures take no day.
-SAMPLING = ("--cfg-scale", 4, "--steps", 20)
+# The bundled model is truest to its prompts at a guidance of 4; 20 steps, so that thousands of pictures take no day; float32,
+# so that they do not depend on what the machine is fastest at.
+SAMPLING = ("--cfg-scale", 4, "--steps", 20, "--dtype", "f32")
 OPEN = 30.0  # a gate's bias: its sigmoid is 1 in float32
 REGIONS = [word for expert in EXPERTS for word in ("--region", f"{expert}=auto")]
-BASE = "base"
+BASE, TRUTH = "base", "truth"
 SHEET_METHODS = (BASE, "both gates")
 # Rows of a sheet's two lines, from 1: five faces and five hands; four scenes of one, three of two, three of three people.
 SHEET_LINES = (
@@ -66,6 +72,27 @@ METHODS = {
 }
 
 
+def draw_rows(table: Path, words: tuple[object, ...], out: Path) -> None:
+    """A shard for each processor: the model is too small for two threads."""
+    shards = os.cpu_count() or 1
+
+    def draw_shard(shard: int) -> None:
+        run_molar("batch", table, "-m", MODEL, *words, *SAMPLING, "-o", out, "--shard", f"{shard}/{shards}", "--threads", 1, "-q")
+
+    with concurrent.futures.ThreadPoolExecutor(shards) as pool:
+        list(pool.map(draw_shard, range(shards)))
+
+
+def write_truth(name: str, prompts: int, folder: Path) -> Path:
+    """The scenes of a set as renderings, named by their rows; one for all seeds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(prompts):
+        pixels = Image.fromarray(world.render(prompt_of(name, index)[1], PICTURE_PX).image)
+        for repeat in range(REPEATS):
+            pixels.save(folder / f"{repeat * prompts + index + 1:0>5}-truth.png")
+    return folder
+
+
 def picture(folder: Path, row: int) -> np.ndarray:
     """Row `row`, from 1: `molar batch` begins each name with it."""
     (path,) = folder.glob(f"{row:0>5}-*.png")
@@ -86,10 +113,11 @@ def main() -> None:
         out = arguments.out / name
         rows = write_set(name, out, arguments.prompts)
         for method, words in options.items():
-            run_molar("batch", out / f"{name}.csv", "-m", MODEL, *words, *SAMPLING, "-o", out / "run" / method, "-q")
+            draw_rows(out / f"{name}.csv", words, out / "run" / method)
             print(f"{name}, {method}: {len(rows)} pictures", flush=True)
+        truth = write_truth(name, arguments.prompts, out / "run" / TRUTH)
         baseline = ("--baseline", out / "run" / BASE) if BASE in options else ()
-        print(run_molar("eval", *(out / "run" / method for method in options if method != BASE or len(options) == 1), *baseline,
+        print(run_molar("eval", *(out / "run" / method for method in options if method != BASE or len(options) == 1), truth, *baseline,
                         "--human", MODEL / "judges", "--prompts", out / f"{name}.jsonl", "--clip", MODEL / "clip", "-o",
                         out / "scores"))  # fmt: skip
         shown = [method for method in SHEET_METHODS if method in options]
