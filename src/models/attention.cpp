@@ -39,7 +39,7 @@ GEGLUImpl::GEGLUImpl(int64_t in_features, int64_t out_features)
 Tensor GEGLUImpl::forward(const Tensor& x) {
   if (proj_->has_residual()) {  // of the whole result: computed once
     const auto parts = proj_(x).chunk(2, /*dim=*/-1);
-    return mul_reusing(at::gelu(parts[1]), parts[0]);
+    return mul_reusing(gelu_reusing(parts[1]), parts[0]);
   }
   // Two products of half the width: both results are contiguous, and one is reused for the other.
   const Tensor gate = gelu_reusing(proj_->forward_slice(x, out_features_, out_features_));

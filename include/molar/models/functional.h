@@ -15,7 +15,7 @@ Tensor add_linear_reusing(const Tensor& y, const Tensor& x, const Tensor& weight
 Tensor add_reusing(const Tensor& x, const Tensor& y);
 /// x * y, written into x's memory where autograd allows. Only for an x that nobody else reads.
 Tensor mul_reusing(const Tensor& x, const Tensor& y);
-/// gelu(x) (exact, not the tanh form), written into x's memory likewise.
+/// gelu(x) (exact, not the tanh form), written into x's memory likewise where it is contiguous.
 Tensor gelu_reusing(const Tensor& x);
 /// silu(x), written into x's memory likewise.
 Tensor silu_reusing(const Tensor& x);
