@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", nargs="*", default=["test"], help="splits or names (test)")
     parser.add_argument("--out", type=Path, default=ROOT / "build/toyland/judge-loras", help="pictures and report")
-    parser.add_argument("--scenes", type=int, default=20, help="of each LoRA (20)")
+    parser.add_argument("--scenes", type=int, default=100, help="of each LoRA (100)")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     embed = {"CLIP-I": ImageTextPair(MODEL).embed_pictures, "DINO": VisionTransformer(MODEL).embed_pictures}
