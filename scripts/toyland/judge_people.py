@@ -117,7 +117,7 @@ def main() -> None:
             print(f"{name}, {method}: {len(rows)} pictures", flush=True)
         truth = write_truth(name, arguments.prompts, out / "run" / TRUTH)
         baseline = ("--baseline", out / "run" / BASE) if BASE in options else ()
-        print(run_molar("eval", *(out / "run" / method for method in options if method != BASE or len(options) == 1), truth, *baseline,
+        print(run_molar("eval", *(out / "run" / method for method in options if method != BASE), truth, *baseline,
                         "--human", MODEL / "judges", "--prompts", out / f"{name}.jsonl", "--clip", MODEL / "clip", "-o",
                         out / "scores"))  # fmt: skip
         shown = [method for method in SHEET_METHODS if method in options]

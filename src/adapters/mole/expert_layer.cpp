@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "gate_kernel.h"
 #include "molar/models/functional.h"
@@ -121,10 +120,10 @@ Tensor ExpertLayer::project(const AdaptableLayer& layer, const Tensor& x,
 Tensor ExpertLayer::forward(const AdaptableLayer& layer, const Tensor& x, const Tensor& y,
                             const ExpertLimits& limits, GateValues* values) const {
   const Tensor& active = limits.mask.active;
-  const Tensor logit_rows = rows_.narrow(0, inner_width_, 2 * num_experts_);
-  // All tokens: one product gives inner values and gates. Some: the gates need all tokens still.
-  const Tensor products = project(layer, x, active.defined() ? logit_rows : rows_);
   const int64_t gate_rows = 2 * num_experts_;
+  // All tokens: one product gives inner values and gates. Some: the gates need all tokens still.
+  const Tensor products =
+      project(layer, x, active.defined() ? rows_.narrow(0, inner_width_, gate_rows) : rows_);
   const auto [gate_values, weights] =
       gates(products.narrow(-1, products.size(-1) - gate_rows, gate_rows), bias_, limits.mask);
   if (values != nullptr) *values = gate_values;
