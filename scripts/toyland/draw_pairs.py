@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws every test subject in every test style with `molar generate`, beside each alone, as one sheet.
+"""Draws every test subject in every test style with `molar batch`, beside each alone, as one sheet.
 
 The first row shows the styles on a thing of the base world, the first column the subjects in no style.
 """
@@ -23,12 +23,9 @@ def prompt(subject: Lesson | None, style: Lesson | None) -> str:
     return f"{words}, {style.trigger}" if style else words
 
 
-def options(subject: Lesson | None, style: Lesson | None, merge: str, seed: int) -> tuple[object, ...]:
-    words: list[object] = ["-p", prompt(subject, style), "-s", seed]
-    for role, lesson in (("--subject", subject), ("--style", style)):
-        if lesson:
-            words += [role, lora_path(lesson)]
-    return (*words, "--merge", merge) if subject and style else tuple(words)
+def row(subject: Lesson | None, style: Lesson | None, merge: str, seed: int) -> dict[str, object]:
+    files = {lesson.role: lora_path(lesson) for lesson in (subject, style) if lesson}
+    return {"prompt": prompt(subject, style), "seed": seed, **files} | ({"merge": merge} if len(files) == 2 else {})
 
 
 def main() -> None:
@@ -47,7 +44,7 @@ def main() -> None:
     jobs = [
         (
             arguments.out / f"{subject.name if subject else 'none'}-{style.name if style else 'none'}.png",
-            options(subject, style, arguments.merge, arguments.seed),
+            row(subject, style, arguments.merge, arguments.seed),
         )
         for subject, style in cells
     ]

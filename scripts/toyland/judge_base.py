@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does the bundled model draw what it is asked for? Asks `molar generate`, with its default settings.
+"""Does the bundled model draw what it is asked for? Asks `molar batch`, with its default settings in float32.
 
 The image-text pair names the class of each picture: of those that molar drew from captions of unseen scenes, and of
 real renderings of the same scenes, which is the ceiling. Prints a table and writes report.json and contact sheets.
@@ -43,10 +43,10 @@ def real(scenes: list[world.Scene]) -> np.ndarray:
 
 def drawn(scenes: list[world.Scene], folder: Path, options: tuple[object, ...]) -> np.ndarray:
     jobs = [
-        (folder / f"{seed}.png", (*options, "-p", world.caption(scene), "-s", seed))
+        (folder / f"{seed}.png", {"prompt": world.caption(scene), "seed": seed})
         for seed, scene in enumerate(scenes)
     ]
-    return np.stack(draw(jobs))
+    return np.stack(draw(jobs, *options))
 
 
 def name_pictures(model: Path, out: Path, count: int, options: tuple[object, ...]) -> dict[str, object]:

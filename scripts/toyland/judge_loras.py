@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Does each LoRA draw what it was taught? The same captions and seeds with `molar generate`, without and with it.
+"""Does each LoRA draw what it was taught? The same captions and seeds with `molar batch`, without and with it.
 
 Captions are those of scenes that no LoRA was trained on. Each picture is compared with the rendering of its scene, the
 truth, by cosine of CLIP and of DINO embeddings. Prints a table with the training's loss over its first and last tenth,
@@ -28,12 +28,9 @@ SHOWN = 5  # pictures of each on the sheet
 
 def draw_lesson(lesson: Lesson, scenes: list[world.Scene], out: Path) -> dict[str, np.ndarray]:
     pictures = {}
-    for kind, adapter in {"without": (), "with": ("--lora", lora_path(lesson))}.items():
-        jobs = [
-            (out / f"{lesson.name}-{kind}" / f"{seed}.png",
-             ("-m", MODEL, *adapter, "-p", world.caption(scene), "-s", seed))
-            for seed, scene in enumerate(scenes)
-        ]  # fmt: skip
+    for kind, adapter in {"without": {}, "with": {"lora": lora_path(lesson)}}.items():
+        jobs = [(out / f"{lesson.name}-{kind}" / f"{seed}.png", {"prompt": world.caption(scene), "seed": seed} | adapter)
+                for seed, scene in enumerate(scenes)]  # fmt: skip
         pictures[kind] = np.stack(draw(jobs))
     return pictures
 

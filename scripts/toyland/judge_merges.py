@@ -46,19 +46,19 @@ def ziplora_coefficients(subject: Lesson, style: Lesson) -> Path:
     return path
 
 
-def options(method: str, subject: Lesson, style: Lesson) -> tuple[object, ...]:
-    files = {"subject only": ("--subject",), "style only": ("--style",)}.get(method, ("--subject", "--style"))
-    words = [word for role, lesson in (("--subject", subject), ("--style", style)) if role in files
-             for word in (role, lora_path(lesson))]  # fmt: skip
-    if len(files) == 1:
-        return tuple(words)
+def options(method: str, subject: Lesson, style: Lesson) -> dict[str, object]:
+    """Of a row of `molar batch`."""
+    files = {lesson.role: lora_path(lesson) for lesson in (subject, style)}
+    if method.endswith(" only"):
+        role = method.removesuffix(" only")
+        return {role: files[role]}
     if method == f"np, style {LOUD_STYLE}":
-        return ("--subject", lora_path(subject), "--style", f"{lora_path(style)}@{LOUD_STYLE}", "--merge", "np")
+        return files | {"style-weight": LOUD_STYLE, "merge": "np"}
     if method in PREDICTED:
-        return (*words, "--merge", "lorarar", "--hypernet", network_path(method))
+        return files | {"merge": "lorarar", "hypernet": network_path(method)}
     if method == "ziplora":
-        return (*words, "--merge", "ziplora", "--coefficients", ziplora_coefficients(subject, style))
-    return (*words, "--merge", method)
+        return files | {"merge": method, "coefficients": ziplora_coefficients(subject, style)}
+    return files | {"merge": method}
 
 
 METHODS = ["subject only", "style only", "direct", "ties", "dare", "svd", "klora", "np", f"np, style {LOUD_STYLE}",
@@ -80,11 +80,10 @@ def scene(subject: Lesson, style: Lesson, index: int) -> world.Scene:
 def draw_method(method: str, judged: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
     jobs = []
     for subject, style in judged:
-        words = options(method, subject, style)
+        row = options(method, subject, style)
         for index in range(scenes):
             path = out / "run" / method / subject.name / style.name / f"{index}.png"
-            caption = world.caption(scene(subject, style, index))
-            jobs.append((path, ("-m", MODEL, *words, "-p", caption, "-s", index)))
+            jobs.append((path, row | {"prompt": world.caption(scene(subject, style, index)), "seed": index}))
     draw(jobs)
 
 

@@ -13,8 +13,6 @@ delete the folder when a model or the experts change. Prints the tables and writ
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +23,13 @@ import world
 from human_prompts import REPEATS, SETS, prompt_of, write_set
 from labelled_sheet import write_sheet
 from lessons import PICTURE_PX
-from molar_program import run_molar
+from molar_program import draw_rows, drawn_row, run_molar
 from train_mole import EXPERTS, MODEL, RUN, STRENGTH, train_gates, write_scaled
 
 MOLE = MODEL / "mole"
 OUT = RUN / "judged_people"
-# The bundled model is truest to its prompts at a guidance of 4; 20 steps, so that thousands of pictures take no day; float32,
-# so that they do not depend on what the machine is fastest at.
-SAMPLING = ("--cfg-scale", 4, "--steps", 20, "--dtype", "f32")
+# The bundled model is truest to its prompts at a guidance of 4; 20 steps, so that thousands of pictures take no day.
+SAMPLING = ("--cfg-scale", 4, "--steps", 20)
 OPEN = 30.0  # a gate's bias: its sigmoid is 1 in float32
 REGIONS = [word for expert in EXPERTS for word in ("--region", f"{expert}=auto")]
 BASE, TRUTH = "base", "truth"
@@ -72,17 +69,6 @@ METHODS = {
 }
 
 
-def draw_rows(table: Path, words: tuple[object, ...], out: Path) -> None:
-    """A shard for each processor: the model is too small for two threads."""
-    shards = os.cpu_count() or 1
-
-    def draw_shard(shard: int) -> None:
-        run_molar("batch", table, "-m", MODEL, *words, *SAMPLING, "-o", out, "--shard", f"{shard}/{shards}", "--threads", 1, "-q")
-
-    with concurrent.futures.ThreadPoolExecutor(shards) as pool:
-        list(pool.map(draw_shard, range(shards)))
-
-
 def write_truth(name: str, prompts: int, folder: Path) -> Path:
     """The scenes of a set as renderings, named by their rows; one for all seeds."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,9 +80,7 @@ def write_truth(name: str, prompts: int, folder: Path) -> Path:
 
 
 def picture(folder: Path, row: int) -> np.ndarray:
-    """Row `row`, from 1: `molar batch` begins each name with it."""
-    (path,) = folder.glob(f"{row:0>5}-*.png")
-    return np.asarray(Image.open(path).convert("RGB"))
+    return np.asarray(Image.open(drawn_row(folder, row)).convert("RGB"))
 
 
 def main() -> None:
@@ -113,7 +97,7 @@ def main() -> None:
         out = arguments.out / name
         rows = write_set(name, out, arguments.prompts)
         for method, words in options.items():
-            draw_rows(out / f"{name}.csv", words, out / "run" / method)
+            draw_rows(out / f"{name}.csv", out / "run" / method, *words, *SAMPLING)
             print(f"{name}, {method}: {len(rows)} pictures", flush=True)
         truth = write_truth(name, arguments.prompts, out / "run" / TRUTH)
         baseline = ("--baseline", out / "run" / BASE) if BASE in options else ()

@@ -5,7 +5,7 @@
     search_hypernet.py --generations 30   # the same command goes on where it was interrupted, or with more generations
 
 `molar train hypernet` follows the loss of noise prediction, which says little about the picture that thirty guided steps end
-with. Here each candidate merges a draw of training pairs, `molar generate` draws a scene of each as a user would, and
+with. Here each candidate merges a draw of training pairs, `molar batch` draws a scene of each as a user would, and
 the distance to the scene's rendering, as `molar eval` measures it, is what CMA-ES (Hansen 2016, arXiv:1604.00772) makes small.
 All candidates of a generation have the same pairs, scenes and seeds. A candidate is few numbers (PARAMETERS): the network's
 hidden values are four of the features, so that a few thousand pictures suffice. Validation and test pairs have no part.
@@ -83,8 +83,8 @@ def distances(candidates: list[np.ndarray], chosen: list[tuple[Lesson, Lesson]],
         Image.fromarray(world.render(scene, PICTURE_PX).image).save(truth)
         for candidate in range(len(candidates)):
             jobs.append((OUT / "run/drawn" / str(candidate) / name,
-                         ("-m", MODEL, "--subject", lora_path(subject), "--style", lora_path(style), "--hypernet",
-                          OUT / f"{candidate}.safetensors", "-p", world.caption(scene), "-s", number)))  # fmt: skip
+                         {"subject": lora_path(subject), "style": lora_path(style), "hypernet": OUT / f"{candidate}.safetensors",
+                          "prompt": world.caption(scene), "seed": number}))  # fmt: skip
     for candidate, values in enumerate(candidates):
         write_network(values, OUT / f"{candidate}.safetensors", generation)
     draw(jobs)
