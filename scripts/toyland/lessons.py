@@ -11,7 +11,7 @@ from PIL import Image
 import world
 from models_base import PICTURE_PX
 
-REFERENCES = {"subject": 5, "style": 20}  # pictures that a LoRA learns from
+REFERENCES = {"subject": 5, "style": 320}  # pictures that a LoRA learns from
 HELD_OUT_SEED = 5_000_000  # scenes that it is judged by
 
 
