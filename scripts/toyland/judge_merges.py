@@ -13,6 +13,8 @@ on where it was interrupted: delete a method's folder when its network or the mo
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import os
 import shutil
 from pathlib import Path
 
@@ -34,16 +36,22 @@ ZIPLORA_STEPS = 100
 SHOWN = 10  # pairs on the sheet
 
 
-def ziplora_coefficients(subject: Lesson, style: Lesson) -> Path:
-    """Learns them where that is not done yet."""
-    path = RUN / "ziplora" / f"{subject.name}-{style.name}.safetensors"
-    words: list[object] = []
-    for lesson in (subject, style):
-        pictures = RUN / "lessons" / lesson.name
-        write_references(lesson, pictures)
-        words += [f"--{lesson.role}", lora_path(lesson), f"--{lesson.role}-images", pictures]
-    run_molar("train", "ziplora", "-m", MODEL, *words, "--steps", ZIPLORA_STEPS, "-o", path)
-    return path
+def ziplora_path(subject: Lesson, style: Lesson) -> Path:
+    return RUN / "ziplora" / f"{subject.name}-{style.name}.safetensors"
+
+
+def learn_ziplora(judged: list[tuple[Lesson, Lesson]]) -> None:
+    """The coefficients of each pair, where that is not done yet, as many at a time as there are processors."""
+    for lesson in {lesson for pair in judged for lesson in pair}:
+        write_references(lesson, RUN / "lessons" / lesson.name)
+
+    def learn(pair: tuple[Lesson, Lesson]) -> None:
+        words = [word for lesson in pair for word in (f"--{lesson.role}", lora_path(lesson), f"--{lesson.role}-images",
+                                                      RUN / "lessons" / lesson.name)]  # fmt: skip
+        run_molar("train", "ziplora", "-m", MODEL, *words, "--steps", ZIPLORA_STEPS, "--threads", 1, "-o", ziplora_path(*pair))
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(learn, judged))
 
 
 def options(method: str, subject: Lesson, style: Lesson) -> dict[str, object]:
@@ -57,7 +65,7 @@ def options(method: str, subject: Lesson, style: Lesson) -> dict[str, object]:
     if method in PREDICTED:
         return files | {"merge": "lorarar", "hypernet": network_path(method)}
     if method == "ziplora":
-        return files | {"merge": method, "coefficients": ziplora_coefficients(subject, style)}
+        return files | {"merge": method, "coefficients": ziplora_path(subject, style)}
     return files | {"merge": method}
 
 
@@ -78,6 +86,8 @@ def scene(subject: Lesson, style: Lesson, index: int) -> world.Scene:
 
 
 def draw_method(method: str, judged: list[tuple[Lesson, Lesson]], scenes: int, out: Path) -> None:
+    if method == "ziplora":
+        learn_ziplora(judged)
     jobs = []
     for subject, style in judged:
         row = options(method, subject, style)
