@@ -35,12 +35,12 @@ class LessonsTest(unittest.TestCase):
         for lesson in all_lessons():
             references = {scene.to_json() for scene in lesson.references()}
             self.assertEqual(len(references), REFERENCES[lesson.role])
-            self.assertFalse(references & {scene.to_json() for scene in lesson.held_out(20)})
+            self.assertFalse(references & {scene.to_json() for scene in lesson.held_out(100)})
 
     def test_styles_are_taught_on_things_and_people(self) -> None:
         style = next(lesson for lesson in all_lessons() if lesson.role == "style")
         shown = Counter("thing" if scene.thing else "people" for scene in style.references())
-        self.assertEqual(shown, {"thing": 16, "people": 4})
+        self.assertEqual(shown, {"thing": 256, "people": 64})
         self.assertTrue(all(scene.thing for scene in style.held_out(20)))
 
     def test_references_are_pictures_with_captions_as_the_training_reads_them(self) -> None:
