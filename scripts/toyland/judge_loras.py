@@ -31,7 +31,7 @@ def draw_lesson(lesson: Lesson, scenes: list[world.Scene], out: Path) -> dict[st
     for kind, adapter in {"without": {}, "with": {"lora": lora_path(lesson)}}.items():
         jobs = [(out / f"{lesson.name}-{kind}" / f"{seed}.png", {"prompt": world.caption(scene), "seed": seed} | adapter)
                 for seed, scene in enumerate(scenes)]  # fmt: skip
-        pictures[kind] = np.stack(draw(jobs))
+        pictures[kind] = np.stack(draw(jobs, "-m", MODEL))
     return pictures
 
 

@@ -27,7 +27,7 @@ from lessons import HELD_OUT_SEED, Lesson, pairs, write_pictures, write_referenc
 from molar_program import ROOT, draw, run_molar
 from search_hypernet import SEARCHED
 from train_hypernet import NETWORKS, network_path
-from train_loras import MODEL, RUN, lora_path
+from train_loras import MODEL, RUN, lora_path, write_taught
 
 OUT = RUN / "merges"
 PREDICTED = [*NETWORKS, SEARCHED]
@@ -42,12 +42,11 @@ def ziplora_path(subject: Lesson, style: Lesson) -> Path:
 
 def learn_ziplora(judged: list[tuple[Lesson, Lesson]]) -> None:
     """The coefficients of each pair, where that is not done yet, as many at a time as there are processors."""
-    for lesson in {lesson for pair in judged for lesson in pair}:
-        write_references(lesson, RUN / "lessons" / lesson.name)
+    pictures = {lesson: write_taught(lesson) for lesson in {lesson for pair in judged for lesson in pair}}
 
     def learn(pair: tuple[Lesson, Lesson]) -> None:
         words = [word for lesson in pair for word in (f"--{lesson.role}", lora_path(lesson), f"--{lesson.role}-images",
-                                                      RUN / "lessons" / lesson.name)]  # fmt: skip
+                                                      pictures[lesson])]  # fmt: skip
         run_molar("train", "ziplora", "-m", MODEL, *words, "--steps", ZIPLORA_STEPS, "--threads", 1, "-o", ziplora_path(*pair))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -94,7 +93,7 @@ def draw_method(method: str, judged: list[tuple[Lesson, Lesson]], scenes: int, o
         for index in range(scenes):
             path = out / "run" / method / subject.name / style.name / f"{index}.png"
             jobs.append((path, row | {"prompt": world.caption(scene(subject, style, index)), "seed": index}))
-    draw(jobs)
+    draw(jobs, "-m", MODEL)
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def main() -> None:
         out = arguments.out / name
         rows = write_set(name, out, arguments.prompts)
         for method, words in options.items():
-            draw_rows(out / f"{name}.csv", out / "run" / method, *words, *SAMPLING)
+            draw_rows(out / f"{name}.csv", out / "run" / method, "-m", MODEL, *words, *SAMPLING)
             print(f"{name}, {method}: {len(rows)} pictures", flush=True)
         truth = write_truth(name, arguments.prompts, out / "run" / TRUTH)
         baseline = ("--baseline", out / "run" / BASE) if BASE in options else ()

@@ -1,3 +1,5 @@
+"""Tests of how judged pictures are drawn: python -m unittest molar_program_test"""
+
 from __future__ import annotations
 
 import tempfile

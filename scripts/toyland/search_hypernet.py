@@ -87,7 +87,7 @@ def distances(candidates: list[np.ndarray], chosen: list[tuple[Lesson, Lesson]],
                           "prompt": world.caption(scene), "seed": number}))  # fmt: skip
     for candidate, values in enumerate(candidates):
         write_network(values, OUT / f"{candidate}.safetensors", generation)
-    draw(jobs)
+    draw(jobs, "-m", MODEL)
     run_molar("eval", OUT / "run/drawn", "--layout", "method/subject/style", "--clip", MODEL / "clip", "--dino", MODEL / "dino",
               "--truth", OUT / "run/truth", "-o", OUT / "run/scores")  # fmt: skip
     found: list[list[float]] = [[] for _ in candidates]

@@ -45,12 +45,17 @@ def losses(lesson: Lesson) -> list[float]:
     return [found[step] for step in sorted(found)]
 
 
+def write_taught(lesson: Lesson) -> Path:
+    """The folder of the pictures that trainings read."""
+    folder = RUN / "lessons" / lesson.name
+    write_references(lesson, folder)
+    return folder
+
+
 def train(lesson: Lesson) -> None:
-    pictures = RUN / "lessons" / lesson.name
-    write_references(lesson, pictures)
     path = lora_path(lesson)
     steps = run_molar(
-        "train", "lora", "--config", RECIPES / f"{lesson.role}.toml", "-m", MODEL, "--instance-images", pictures,
+        "train", "lora", "--config", RECIPES / f"{lesson.role}.toml", "-m", MODEL, "--instance-images", write_taught(lesson),
         "--instance-prompt", lesson.trigger, "--threads", 1, "--json", "-o", path,
     )  # fmt: skip
     losses_path(lesson).parent.mkdir(parents=True, exist_ok=True)
